@@ -38,6 +38,7 @@ _PUBLIC = {
     ),
     "analysis": ("compare_backends",),
     "analysis.gradcheck": ("gradcheck",),
+    "backends.lanes": ("conv_algorithm",),
     "data": ("Dataset",),
     "execution": ("gradients",),
     "execution.input_gradients": ("input_gradient",),
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     from fastcnn import transfer as transfer
     from fastcnn.analysis import compare_backends as compare_backends
     from fastcnn.analysis.gradcheck import gradcheck as gradcheck
+    from fastcnn.backends.lanes import conv_algorithm as conv_algorithm
     from fastcnn.data import Dataset as Dataset
     from fastcnn.execution import gradients as gradients
     from fastcnn.execution.input_gradients import input_gradient as input_gradient

@@ -23,7 +23,8 @@ def plain_array(name: str, value: Any) -> np.ndarray:
     Raises
     ------
     DataError
-        If it has masked values, which would be used like any others, or is a ragged list.
+        If it has masked values, which would be used like any others, or is a ragged list, or a
+        sparse matrix.
     """
     # Masked arrays can exist only once this module, which takes 10 ms to import, was imported.
     if "numpy.ma" in sys.modules and np.ma.is_masked(value):
@@ -32,9 +33,13 @@ def plain_array(name: str, value: Any) -> np.ndarray:
             "supported: fill them, or leave those samples out"
         )
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except (RuntimeError, TypeError, ValueError) as error:  # as of tensors with a gradient
         raise DataError(f"{name}: not an array ({error})") from None
+    if array.dtype.kind == "O" and hasattr(value, "toarray"):
+        kind = type(value).__name__
+        raise DataError(f"{name}: not an array, got {kind}: pass what its toarray() returns")
+    return array
 
 
 def sample_array(name: str, value: Any) -> np.ndarray:

@@ -108,7 +108,7 @@ def measure(
         before()
         busy = _cpu_seconds()
         _, elapsed = timed(partial(contestants[name], counts[name]))
-        return elapsed / counts[name], (_cpu_seconds() - busy) / elapsed
+        return elapsed / counts[name], (_cpu_seconds() - busy) / max(elapsed, 1e-9)
 
     turns = in_turns({name: partial(turn, name) for name in contestants}, rounds, longest)
     return {

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import get_backend
-from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes import conv_algorithm
 from fastcnn.backends.lanes.session import engine, forward_pass, inference
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor, predict_logits
@@ -202,7 +202,7 @@ def main() -> None:
         for seed in range(options.first, options.first + options.count):
             case = random_case(seed, options.budget)
             print(f"{place}: {case}", flush=True)
-            with guarded_engine(place == "end") as runs, forced(options.convolution):
+            with guarded_engine(place == "end") as runs, conv_algorithm(options.convolution):
                 run_case(case, place == "end")
             total += runs + Counter({"networks": 1})
     print(f"passed: {dict(total)}")

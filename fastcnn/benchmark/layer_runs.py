@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
-from fastcnn.backends.lanes import Batches, Engine
+from fastcnn.backends.lanes import Batches, Engine, Unsupported, conv_algorithm
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
 from fastcnn.execution.workers import workers
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -29,8 +29,16 @@ def alone_run(
     return LayerRun(run, lambda: run(1))
 
 
-def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
-    """The rows that the engine runs for a layer within a network, repeated."""
+def lanes_run(
+    case: LayerCase, arrays: Arrays, backward: bool, threads: int, algorithm: str | None = None
+) -> LayerRun:
+    """The rows that the engine runs for a layer within a network, repeated.
+
+    Raises
+    ------
+    Unsupported
+        If a convolution's algorithm is given, and fits no part of this direction.
+    """
     parameters = arrays.parameters
     # Element-wise functions accept any layout; with a parameter per channel, only maps.
     is_flat = isinstance(OPERATIONS[case.operation], Elementwise) and not parameters
@@ -46,10 +54,15 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     build: dict[str, Any] = (
         {"backward": True, "input_gradient": True} if backward else {"outputs": True}
     )
-    engine = Engine(
-        graph, BATCH, np.concatenate(flat), places, threads, None, training=True, **build
-    )
+    with conv_algorithm(algorithm):
+        engine = Engine(
+            graph, BATCH, np.concatenate(flat), places, threads, None, training=True, **build
+        )
     program, order = engine.program, np.arange(BATCH)
+    for _, used in program.algorithms:
+        here = {name for part, name in used.items() if (part == "forward") != backward}
+        if algorithm and algorithm not in here:
+            raise Unsupported("does not fit")
     if backward:
         assert program.output_gradient is not None
         engine.write(program.output_gradient, arrays.grad.reshape(BATCH, *output))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.lanes import Unsupported
 from fastcnn.benchmark.contest import BASELINE, Compared, Contestant, compete
 from fastcnn.benchmark.layer_cases import (
     BATCH,
@@ -63,6 +64,7 @@ def bench_layers(
     threads: Sequence[int],
     peers: Sequence[Peer] = PEERS,
     chosen: Sequence[LayerCase] | None = None,
+    algorithms: Sequence[str] = (),
     rounds: int = 5,
     seconds: float = 0.05,
     pause: float = PAUSE,
@@ -71,7 +73,7 @@ def bench_layers(
 
     For ``lanes`` this is the layout between two layers of a network; "lanes, called alone" includes
     packing the batch into lanes and unpacking the result. Those of ``peers`` that are installed are
-    included.
+    included, and ``lanes`` with each of some ``algorithms`` of convolutions.
 
     Returns
     -------
@@ -86,7 +88,7 @@ def bench_layers(
         arrays = case.arrays()
         for direction in case.directions:
             results += compete(
-                _contestants(case, arrays, direction == "backward", threads, peers),
+                _contestants(case, arrays, direction == "backward", threads, peers, algorithms),
                 scale=1e6 / BATCH,
                 flops=case.flops(arrays.y.size) * (2 if direction == "backward" else 1),
                 rounds=rounds,
@@ -101,13 +103,21 @@ def bench_layers(
 
 
 def _contestants(
-    case: LayerCase, arrays: Arrays, backward: bool, threads: Sequence[int], peers: Sequence[Peer]
+    case: LayerCase,
+    arrays: Arrays,
+    backward: bool,
+    threads: Sequence[int],
+    peers: Sequence[Peer],
+    algorithms: Sequence[str],
 ) -> Iterator[Contestant]:
     most = max(threads)
     expected = alone_run(case, arrays, BASELINE, backward, most).results()
 
     def compared(make: Callable[[], LayerRun], is_peer: bool = False) -> Compared:
-        run = make()
+        try:
+            run = make()
+        except Unsupported as reason:
+            return Compared(None, why=f"not timed: {reason}")
         apart = difference_of(case, arrays, backward, run.results(), expected, is_peer)
         return Compared(apart, run.repeat).within(TOLERANCE)
 
@@ -119,6 +129,8 @@ def _contestants(
         yield entrant("lanes, called alone", most, alone_run, "lanes")
     for count in threads:
         yield entrant("lanes", count, lanes_run)
+        for name in algorithms:
+            yield entrant(f"lanes, {name}", count, partial(lanes_run, algorithm=name))
     for peer in peers:
         if peer.layer is not None and peer.takes_layer(case, backward) and peer.can_run:
             for count in threads if peer.on_each else (most,):

@@ -42,6 +42,8 @@ class Scope:
         A few short rounds, as a trial.
     sizes : bool
         Whether the suite backward also measures each operation over sizes.
+    algorithms : sequence of str
+        For the suite layer: only convolutions, also by each of these algorithms of the engine.
     """
 
     networks: Sequence[str] = ()
@@ -49,6 +51,7 @@ class Scope:
     peers: Sequence[Peer] = PEERS
     quick: bool = False
     sizes: bool = False
+    algorithms: Sequence[str] = ()
 
     @property
     def threads(self) -> tuple[int, ...]:
@@ -101,10 +104,14 @@ def inference_tables(scope: Scope) -> Tables:
 
 def layer_tables(scope: Scope) -> Tables:
     """Single layers, forward and backward."""
-    for case in list(layers.cases())[:: 5 if scope.quick else 1]:
+    some = list(layers.cases())
+    if scope.algorithms:
+        some = [case for case in some if case.operation in ("conv2d", "conv_transpose2d")]
+    for case in some[:: 5 if scope.quick else 1]:
         yield layers.bench_layers(
             threads=scope.threads,
             chosen=[case],
+            algorithms=scope.algorithms,
             peers=scope.peers,
             rounds=2 if scope.quick else 3,
             seconds=0.03,

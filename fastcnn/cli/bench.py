@@ -56,6 +56,13 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="For records: number of trainings; by default 5.")
     ] = None,
+    algorithm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For layer: only convolutions, also by this algorithm, such as direct or "
+            "winograd2d; may be repeated."
+        ),
+    ] = None,
     peers: Annotated[
         bool,
         typer.Option(
@@ -108,10 +115,13 @@ def bench(
 
       fastcnn bench layer --no-peers
 
+      fastcnn bench layer --algorithm direct --algorithm winograd2d
+
       fastcnn bench records --recipe mnist-99 --seeds 3 --out results
 
       fastcnn bench backward --show --figures --out results
     """
+    from fastcnn import conv_algorithm
     from fastcnn.benchmark.pytorch import PEERS
     from fastcnn.benchmark.records import this_command
     from fastcnn.benchmark.suites import SUITES, Scope, run_tables
@@ -128,6 +138,11 @@ def bench(
     if (show or sizes) and Suite.backward not in chosen:
         option = "--show" if show else "--sizes"
         raise ConfigurationError(f"{option} has no effect without the suite backward")
+    if algorithm and Suite.layer not in chosen:
+        raise ConfigurationError("--algorithm has no effect without the suite layer")
+    for name in algorithm or ():
+        with conv_algorithm(name):  # refuses a name that is not known
+            pass
     if (recipe or seeds) and Suite.records not in chosen:
         raise ConfigurationError("--recipe and --seeds have no effect without the suite records")
     if out is not None:
@@ -138,7 +153,8 @@ def bench(
         chosen.remove(Suite.records)
         if not chosen:
             return
-    scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick, sizes)
+    contestants = PEERS if peers else ()
+    scope = Scope(network or (), batch_size or (), contestants, quick, sizes, algorithm or ())
     tables = (table for name, make in SUITES.items() if name in chosen for table in make(scope))
     run_tables(
         tables, this_command(), console, quick=quick, out=out, figures=figures, show_code=show

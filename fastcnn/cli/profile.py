@@ -21,6 +21,13 @@ def profile(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; by default all cores.")
     ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(
+            help="Convolution algorithm to use wherever it fits, such as direct or winograd2d; by "
+            "default the fastest of each convolution."
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, to try it out.")] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the program without measuring.")
@@ -45,6 +52,8 @@ def profile(
       fastcnn profile vgg_small --threads 1 --figure roofline.png --out benchmarks
 
       fastcnn profile lenet5 --plan
+
+      fastcnn profile resnet8 --algorithm direct
     """
     import fastcnn
     from fastcnn.benchmark import profile as profiling
@@ -58,14 +67,16 @@ def profile(
     network = _open(model)
     console = Screen()
     if plan:
-        description = fastcnn.plan(network, batch_size, threads=threads).describe()
+        with fastcnn.conv_algorithm(algorithm):
+            description = fastcnn.plan(network, batch_size, threads=threads).describe()
         console.print(description, soft_wrap=True)
         return
     if out is not None:
         make_folder(out)  # rather than fail after measuring
-    result = profiling.profile(
-        network, batch_size, threads=threads, name=Path(model).name, rounds=3 if quick else 11
-    )
+    with fastcnn.conv_algorithm(algorithm):
+        result = profiling.profile(
+            network, batch_size, threads=threads, name=Path(model).name, rounds=3 if quick else 11
+        )
     console.print(result.table(), soft_wrap=True)
     if figure is not None:
         save_figure(roofline_figure(result), figure)

@@ -228,6 +228,6 @@ def _gathered(w: Wiring, name: str) -> tuple[str, np.ndarray]:
     indices = w.file.constants[node.inputs[1]]
     turned = [tuple(each.given.get("perm", ())) for each in (first, last)]
     is_taken = turned == [(2, 0, 1), (1, 2, 0)] and not node.given.get("batch_dims", 0)
-    if not is_taken or indices.ndim != 2 or indices.shape[1] != 1:
+    if not is_taken or indices.dtype.kind != "i" or indices.shape[1:] != (1,):
         return "", np.zeros(0)
     return first.inputs[0], indices[:, 0]

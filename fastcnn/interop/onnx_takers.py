@@ -27,7 +27,7 @@ from fastcnn.interop.onnx_reductions import take_extreme, take_reduction
 from fastcnn.interop.onnx_resampling import take_pad, take_resize
 from fastcnn.interop.onnx_shapes import reshaped, squeezed, unsqueezed
 from fastcnn.interop.onnx_views import View
-from fastcnn.interop.onnx_wiring import Samples, Wiring, broadcast
+from fastcnn.interop.onnx_wiring import MOST_REPEATED, Samples, Wiring, broadcast
 
 # -- views -------------------------------------------------------------------------------------
 
@@ -274,6 +274,8 @@ def _concat(w: Wiring, node: FileNode) -> None:
 
 def _concat_pixels(w: Wiring, node: FileNode, sources: Sequence[int], axis: int) -> None:
     """Join rows or columns of layers' outputs, as a sum of what zeros extend to the whole."""
+    if len(sources) > MOST_REPEATED:
+        raise ConfigurationError(f"it joins {len(sources)} maps")
     shapes = [w.own_shape(source) for source in sources]
     first, whole = 0, sum(shape[axis] for shape in shapes)
     for source, shape in zip(sources, shapes, strict=True):

@@ -21,7 +21,7 @@ FIRST = (0, 3, 1, 2)
 BEFORE_TRANSPOSE = ("Add", "Cast", "Clip", "Div", "Identity", "Mul", "Pad", "Sub")
 
 
-#: Most channels that an Expand or Tile may make from one.
+#: Most channels that an Expand or Tile may make from one, and most maps joined along an axis.
 MOST_REPEATED = 64
 
 

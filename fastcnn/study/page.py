@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from itertools import product
@@ -14,13 +15,22 @@ from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.training.figure import THEMES, family_with, png, theme
 
 
-def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) -> Path:
-    """Write ``index.html`` and ``figures/``; returns the page.
+@dataclass(frozen=True)
+class Drawn:
+    """A section as HTML, with its figures."""
+
+    name: str
+    title: Text
+    html: str
+
+
+def write_page(sections: Sequence[Drawn], out: Path, facts: Sequence[Text]) -> Path:
+    """Write ``index.html``; returns its path.
 
     Parameters
     ----------
     out : Path
-        The folder.
+        The folder, which is made with ``figures/`` if it is missing.
     facts : sequence of Text
         The basis of the study.
 
@@ -33,7 +43,7 @@ def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) ->
     links = "".join(
         f'<li><a href="#{section.name}">{_both(section.title)}</a></li>' for section in sections
     )
-    body = "".join(_section(section, out / "figures") for section in sections)
+    body = "".join(section.html for section in sections)
     template = Template((files("fastcnn.study") / "page.html").read_text(encoding="utf-8"))
     page = template.substitute(
         links=links, sections=body, facts="".join(f"<p>{_both(fact)}</p>" for fact in facts)
@@ -42,14 +52,16 @@ def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) ->
     return out / "index.html"
 
 
-def _section(section: Section, folder: Path) -> str:
+def draw_section(section: Section, out: Path) -> Drawn:
+    """Draw a section's figures into the folder of the page."""
     findings = "".join(f"<li>{_both(finding)}</li>" for finding in section.findings)
-    return (
+    html = (
         f'<section id="{section.name}"><h2>{_both(section.title)}</h2><ul>{findings}</ul>'
         + "".join(map(_table, section.tables))
-        + "".join(_figure(figure, folder) for figure in section.figures)
+        + "".join(_figure(figure, out / "figures") for figure in section.figures)
         + "</section>"
     )
+    return Drawn(section.name, section.title, html)
 
 
 def _table(table: Table) -> str:

@@ -6,8 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fastcnn.study.page import write_page
-from fastcnn.study.section import Section, Text
+from fastcnn.study.page import Drawn, draw_section, write_page
+from fastcnn.study.section import Text
 from fastcnn.study.setting import Setting
 from fastcnn.training.interrupts import DeferredInterrupts
 
@@ -45,14 +45,14 @@ def run_study(
     OSError
         If the folder cannot be written, before anything is measured.
     """
-    sections: list[Section] = []
+    sections: list[Drawn] = []
     page = write_page(sections, out, _facts(setting))
     for name in chosen:
         began = time.perf_counter()
         experiment: Any = import_module(f"fastcnn.study.{name}")
         result = experiment.run(setting)
         with DeferredInterrupts():  # until the page has what was measured
-            sections.append(experiment.section(result))
+            sections.append(draw_section(experiment.section(result), out))
             page = write_page(sections, out, _facts(setting))
             tell(name, time.perf_counter() - began)
     return page

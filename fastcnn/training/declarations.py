@@ -147,8 +147,8 @@ def signature_of(function: Callable[..., Any], options: type) -> inspect.Signatu
 
 
 def documentation_of(options: type) -> str:
-    """The fields of a class as entries of a numpydoc section, indented by four spaces."""
-    hints, lines = typing.get_type_hints(options), []
+    """The fields of a class as entries of a numpydoc section."""
+    hints, lines, indent = typing.get_type_hints(options), [], " " * 4
     for each in fields(options):
         declared = each.metadata["option"]
         allowed = typing.get_args(hints[each.name]) or (hints[each.name],)
@@ -157,6 +157,6 @@ def documentation_of(options: type) -> str:
             words[words.index("str")] = "{" + ", ".join(map(repr, declared.choices)) + "}"
         optional = ", optional" if each.default is None else ""
         default = "" if each.default in (None, ()) else f" (default {each.default!r})"
-        lines.append(f"    {each.name} : {' or '.join(words)}{optional}{default}")
-        lines += textwrap.wrap(declared.help, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+        lines.append(f"{each.name} : {' or '.join(words)}{optional}{default}")
+        lines += textwrap.wrap(declared.help, 92, initial_indent=indent, subsequent_indent=indent)
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Training a network with ``fit``."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -64,10 +65,8 @@ def _with_arguments(
 
     def decorate(function: Any) -> Any:
         function.__signature__ = signature_of(function, FitArguments)
-        written = function.__doc__ or ""  # python -OO leaves none
-        function.__doc__ = written.replace(
-            "    **options", documentation_of(FitArguments).lstrip("\n")
-        )
+        written = inspect.getdoc(function) or ""  # python -OO leaves none
+        function.__doc__ = written.replace("**options", documentation_of(FitArguments))
         return function
 
     return decorate

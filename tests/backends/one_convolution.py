@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends import im2col, lanes
-from fastcnn.backends.lanes.convolution.algorithms import forced
-from fastcnn.backends.lanes.session.operation import operation
+from fastcnn.backends.lanes import conv_algorithm
 
 Pair = tuple[int, int]
 #: The output, and the gradients of the input, the weight and the bias.
@@ -53,12 +52,8 @@ class Convolution:
 
     def by(self, algorithm: str | None) -> Results:
         """By an algorithm of the engine, None for the engine's choice."""
-        operation.cache_clear()
-        try:
-            with forced(algorithm):
-                return self._results(lanes, np.float32)
-        finally:
-            operation.cache_clear()
+        with conv_algorithm(algorithm):
+            return self._results(lanes, np.float32)
 
     def _results(self, backend: Any, dtype: Any) -> Results:
         x, weight, bias, dy = (a.astype(dtype) for a in (self.x, self.weight, self.bias, self.dy))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes import conv_algorithm
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.workers import workers
@@ -23,7 +23,7 @@ def take_step(
     lr: float = 0.5,
 ) -> None:
     """Train ``model`` by one step of all samples; ``algorithm`` None lets the engine choose."""
-    with forced(algorithm), workers(threads):
+    with conv_algorithm(algorithm), workers(threads):
         executor = make_executor(
             model,
             loss=CrossEntropyLoss(),
@@ -55,7 +55,7 @@ def check_threads(
     for name, count in (("direct", 1), *((algorithm, count) for count in threads)):
         model = make()
         take_step(model, x, y, name, count, **step)
-        with forced(name), workers(count):
+        with conv_algorithm(name), workers(count):
             outputs = [model.logits(x[:logits])] if logits else []
         found[name, count] = [model.parameter_vector.copy(), *outputs]
     first, direct = found[algorithm, threads[0]], found["direct", 1]

@@ -8,8 +8,8 @@ import pytest
 import fastcnn
 from bench.networks.tasks import TASKS
 from fastcnn.analysis.gradient_cases import CASES
-from fastcnn.backends.lanes.convolution.channel_rows import geometry
-from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
+from fastcnn.backends.lanes import conv_algorithm
+from fastcnn.backends.lanes.convolution.channel_winograd1d import geometry
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.data import Preprocessing
 from fastcnn.execution import predict_logits
@@ -110,15 +110,14 @@ def test_transforms_of_stride_2(
     outputs: int,
     size: tuple[int, int],
     padding: int | tuple[int, int],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Border tiles, channels that do not fill vectors, padding on all sides."""
-    monkeypatch.setattr(ChannelPlanner, "pays_by_winograd", lambda self, g: True)
     layer = Conv2d(inputs, outputs, 3, stride=2, padding=padding, seed=0)
     model = Sequential(layer, ReLU(), input_shape=(inputs, *size))
-    assert "Winograd by channels" in kernel_names(model)
     x = np.random.default_rng(1).standard_normal((3, inputs, *size)).astype(np.float32)
-    check(model, x)
+    with conv_algorithm("winograd2d"):
+        assert "Winograd by channels" in kernel_names(model)
+        check(model, x)
 
 
 def test_branches_that_meet() -> None:
@@ -404,12 +403,45 @@ def test_transforms_along_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Strips and parts of rows, with a summand, and channels that do not fill vectors."""
-    monkeypatch.setattr(geometry, "operations", lambda g, size: 0 if geometry.fits(g) else 1e9)
     monkeypatch.setattr(geometry, "STRIP", 1300)
     x = Input((20, *size))
     y = Conv2d(20, 40, kernel, padding=padding, seed=0)(x)
     more = Conv2d(20, 40, kernel, padding=padding, seed=1)(x)
     model = Model(x, Conv2d(40, 90, kernel, padding="same", seed=2)(ReLU6()(y + more)))
-    assert kernel_names(model).count("Winograd along rows by channels") == 3
     inputs = np.random.default_rng(1).standard_normal((3, 20, *size)).astype(np.float32)
-    check(model, inputs)
+    with conv_algorithm("winograd1d"):
+        assert kernel_names(model).count("Winograd along rows by channels") == 3
+        check(model, inputs)
+
+
+def test_the_algorithm_of_few_samples_is_named_and_forced() -> None:
+    """Transposed convolutions, and what the algorithm does not fit, are direct sums."""
+    layers = {
+        "a": Conv2d(16, 16, 3, padding=1, seed=0),
+        "b": Conv2d(16, 16, 1, seed=1),
+        "c": ConvTranspose2d(16, 16, 3, seed=2),
+    }
+    model = Sequential(layers, input_shape=(16, 12, 12))
+    found = {}
+    for name in ("winograd2d", "winograd1d", "direct", "depthwise"):
+        with conv_algorithm(name):
+            program = make_inference(model, model.graph(), 3, 1).by_channels(3).program
+        used = [parts["forward"] for _, parts in program.algorithms]
+        assert used[1:] == ["direct", "direct"]
+        found[name] = used[0]
+    assert found == {name: name for name in ("winograd2d", "winograd1d", "direct")} | {
+        "depthwise": "direct"
+    }
+
+
+@pytest.mark.parametrize("name", ["winograd1d", "winograd2d"])
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_algorithms_fit_few_channels(name: str, inputs: int) -> None:
+    """Which they compute only if they are forced."""
+    layers = Conv2d(inputs, 5, 3, padding=1, seed=0), ReLU(), Conv2d(5, 20, 3, seed=1)
+    model = Sequential(*layers, input_shape=(inputs, 9, 11))
+    x = np.random.default_rng(2).standard_normal((3, inputs, 9, 11)).astype(np.float32)
+    assert not any("Winograd" in kernel for kernel in kernel_names(model))
+    with conv_algorithm(name):
+        assert sum("Winograd" in kernel for kernel in kernel_names(model)) == 2
+        check(model, x)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes import conv_algorithm
 from fastcnn.backends.lanes.convolution.direct.records import K_WEIGHT_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.record import clipped
@@ -97,7 +97,7 @@ def test_through_pooling(
     x = generator.standard_normal((37, inputs, *size)).astype(np.float32)
     y = generator.integers(0, 5, 37)
     right = network()
-    with forced("direct"):
+    with conv_algorithm("direct"):
         names = fastcnn.plan(network(), 37).names
     chooses = stride == 1 and kernel[1] in (3, 5) and kernel[0] > 2
     through = f"{int(not is_first)}: weight gradient through pooling" in names

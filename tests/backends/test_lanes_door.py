@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes import conv_algorithm
 from fastcnn.backends.lanes.convolution.direct.records import K_CONV
 from fastcnn.backends.lanes.convolution.direct_batch.records import K_PRODUCT
 from fastcnn.backends.lanes.convolution.phases import PIXELS, WRITTEN_AT
@@ -310,7 +310,7 @@ def lowered(model: Sequential) -> Program:
 
 def test_targets_that_are_asked_for_beforehand_stand_in_tables() -> None:
     """Tiles look up the offsets of the twelve pixels after theirs, for prefetching."""
-    with forced("direct"):
+    with conv_algorithm("direct"):
         program = lowered(Sequential(Conv2d(1, 8, 3, seed=0), input_shape=(1, 30, 30)))
     row = next(row for row in program.rows if row[L.KERNEL] == K_CONV and row[L.IN])
     entry = int(row[L.PHASE_TABLE])

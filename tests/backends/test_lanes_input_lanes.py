@@ -7,11 +7,10 @@ import pytest
 
 import fastcnn
 from fastcnn.backends import im2col, lanes
-from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes import conv_algorithm
 from fastcnn.backends.lanes.convolution.input_lanes import rows
 from fastcnn.backends.lanes.convolution.input_lanes.records import K_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
 from tests.backends.one_convolution import Convolution
 from tests.backends.one_step import check_threads
@@ -72,19 +71,15 @@ def test_the_biases_gradient_is_made_in_the_same_row(kernel: str) -> None:
     geometry = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
     expected = im2col.conv2d_backward(dy, x, weight, *geometry)
     masks = ((True, True, True), (False, False, True), (False, True, False), (True, False, False))
-    operation.cache_clear()
-    try:
-        with forced(kernel):
-            names = fastcnn.plan(network(), 40).names
-            assert not {f"{layer}: bias gradient" for layer in (2, 4, 6)} & set(names)
-            for mask in masks:
-                found = lanes.conv2d_backward(dy, x, weight, *geometry, output_mask=mask)
-                for wanted, got, right in zip(mask, found, expected, strict=True):
-                    assert wanted == (got is not None)
-                    if got is not None:
-                        np.testing.assert_allclose(got, right, atol=2e-5 * np.abs(right).max())
-    finally:
-        operation.cache_clear()
+    with conv_algorithm(kernel):
+        names = fastcnn.plan(network(), 40).names
+        assert not {f"{layer}: bias gradient" for layer in (2, 4, 6)} & set(names)
+        for mask in masks:
+            found = lanes.conv2d_backward(dy, x, weight, *geometry, output_mask=mask)
+            for wanted, got, right in zip(mask, found, expected, strict=True):
+                assert wanted == (got is not None)
+                if got is not None:
+                    np.testing.assert_allclose(got, right, atol=2e-5 * np.abs(right).max())
 
 
 @pytest.mark.parametrize("kernel", ["input_lanes", "direct"])
@@ -95,7 +90,7 @@ def test_a_bias_is_trained_where_its_weights_are_not(kernel: str) -> None:
     found = {}
     for backend in ("lanes", "im2col"):
         model = network()
-        with forced(kernel):
+        with conv_algorithm(kernel):
             fastcnn.fit(
                 model,
                 (x, y),

@@ -6,7 +6,7 @@ import pytest
 
 import fastcnn
 from fastcnn import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, Sequential, Sigmoid
-from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes import conv_algorithm
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost
 from fastcnn.backends.lanes.planning.buffers import LANES
@@ -87,7 +87,7 @@ def test_description() -> None:
 def test_costs_of_many_taps_take_little_memory() -> None:
     """Less than one element per product of a convolution, of which there are ten million."""
     layers = Conv2d(3, 32, 1), Conv2d(32, 24, 5, padding=2), Flatten(), Linear(24 * 112 * 112, 2)
-    with forced("direct"):
+    with conv_algorithm("direct"):
         # Two threads share the only block, so nothing runs in strips.
         program = fastcnn.plan(Sequential(*layers, input_shape=(3, 112, 112)), 16, threads=2)
     with_taps = {name: cost for name, cost in costs(program).items() if name.startswith("1: ")}

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes import Inference
-from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes import Inference, conv_algorithm
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.join import K_ADD
 from fastcnn.backends.lanes.kernels.norm import K_NORM_ADD, K_NORM_JOINED_GRADIENT_SUMS, K_NORM_SUMS
@@ -270,7 +269,7 @@ def test_a_convolution_adds_the_other_branch(algorithm: str | None, threads: int
     )
     x = np.random.default_rng(0).standard_normal((37, 16, 11, 9)).astype(np.float32)
     expected = forward(model, x, backend="im2col")
-    with forced(algorithm):
+    with conv_algorithm(algorithm):
         made = inference(model, threads).by_samples(64)
         found = outputs(made, x, expected.shape)
     assert K_ADD not in made.program.rows[:, L.KERNEL]

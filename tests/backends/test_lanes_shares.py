@@ -5,12 +5,12 @@ import ctypes
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes.convolution.channel_rows.records import K_CHANNEL_ROWS
-from fastcnn.backends.lanes.convolution.channels.records import (
+from fastcnn.backends.lanes.convolution.channel_direct.records import (
     K_CHANNEL_CONV,
     K_CHANNEL_DEPTHWISE,
-    K_CHANNEL_WINOGRAD,
 )
+from fastcnn.backends.lanes.convolution.channel_winograd1d.records import K_CHANNEL_ROWS
+from fastcnn.backends.lanes.convolution.channel_winograd2d.records import K_CHANNEL_WINOGRAD
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.pool import K_MAX_POOL
 from fastcnn.backends.lanes.session.conductor import ALONE

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes import conv_algorithm
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.convolution.input_lanes import rows as input_rows
 from fastcnn.backends.lanes.planning import strips
@@ -76,7 +76,7 @@ NETWORKS = {"rows": (by_rows, "input_lanes"), "channels": (by_channels, None)}
 
 
 def rows_in_strips(model: Model, algorithm: str | None, batch: int) -> int:
-    with forced(algorithm):
+    with conv_algorithm(algorithm):
         names = fastcnn.plan(model, batch, threads=1).names
     return sum(name.endswith(IN_STRIPS) for name in names)
 

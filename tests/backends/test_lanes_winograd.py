@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import fastcnn
 from fastcnn.backends import im2col, lanes
-from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, forced
+from fastcnn.backends.lanes import conv_algorithm
+from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS
 from fastcnn.backends.lanes.convolution.winograd import (
     EXACT,
     OUTPUTS,
@@ -48,7 +49,6 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN
 from fastcnn.backends.lanes.convolution.winograd2d_phases.records import K_GRADIENT, K_PRODUCT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.pool import K_UNPOOL
-from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import predict_logits
 from fastcnn.execution.prepared import make_inference
@@ -332,7 +332,7 @@ def test_gradients_through_pooling(
     edge = size != (6, 6)
     ways = {K_WINOGRAD2D_ADJOINT[True, edge], K_WINOGRAD2D_GRADIENT[True, edge, False]}
     for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
-        with forced(name):
+        with conv_algorithm(name):
             kernels = fastcnn.plan(network(), batch, threads=threads).rows[:, L.KERNEL]
         assert (K_UNPOOL in kernels) == (name == "direct")
         assert ways.issubset(kernels) == (name == "winograd2d")
@@ -350,30 +350,26 @@ def test_tiles_at_the_edge(side: int, padding: int) -> None:
     geometry = ((1, 1), ((padding,) * 2,) * 2, (1, 1), 1)
     weight = generator.standard_normal((20, 17, 3, 3)).astype(np.float32)
     bias = generator.standard_normal(20).astype(np.float32)
-    operation.cache_clear()
-    try:
-        with forced("winograd2d"):
-            for other in (side, side % 4 + 4):
-                x = generator.standard_normal((19, 17, side, other)).astype(np.float32)
-                y = lanes.conv2d(x, weight, bias, *geometry)
-                dy = generator.standard_normal(y.shape).astype(np.float32)
-                back = lanes.conv2d_backward(dy, x, weight, *geometry)
-                exact = [a.astype(np.float64) for a in (dy, x, weight, bias)]
-                wanted = (
-                    im2col.conv2d(*exact[1:], *geometry),
-                    *im2col.conv2d_backward(*exact[:3], *geometry),
-                )
-                for got, right in zip((y, *back), wanted, strict=True):
-                    assert error(got, right) < 2e-6
-                x[3, 5, 0, 0] = dy[3, 5, 0, 0] = np.nan
-                spoilt = lanes.conv2d(x, weight, bias, *geometry)
-                grad = lanes.conv2d_backward(dy, x, weight, *geometry)[0]
-                for got, before in ((spoilt, y), (grad, back[0])):
-                    assert np.isnan(got[3]).any()
-                    got[3, :, :6, :6] = before[3, :, :6, :6]
-                    np.testing.assert_array_equal(got, before)
-    finally:
-        operation.cache_clear()
+    with conv_algorithm("winograd2d"):
+        for other in (side, side % 4 + 4):
+            x = generator.standard_normal((19, 17, side, other)).astype(np.float32)
+            y = lanes.conv2d(x, weight, bias, *geometry)
+            dy = generator.standard_normal(y.shape).astype(np.float32)
+            back = lanes.conv2d_backward(dy, x, weight, *geometry)
+            exact = [a.astype(np.float64) for a in (dy, x, weight, bias)]
+            wanted = (
+                im2col.conv2d(*exact[1:], *geometry),
+                *im2col.conv2d_backward(*exact[:3], *geometry),
+            )
+            for got, right in zip((y, *back), wanted, strict=True):
+                assert error(got, right) < 2e-6
+            x[3, 5, 0, 0] = dy[3, 5, 0, 0] = np.nan
+            spoilt = lanes.conv2d(x, weight, bias, *geometry)
+            grad = lanes.conv2d_backward(dy, x, weight, *geometry)[0]
+            for got, before in ((spoilt, y), (grad, back[0])):
+                assert np.isnan(got[3]).any()
+                got[3, :, :6, :6] = before[3, :, :6, :6]
+                np.testing.assert_array_equal(got, before)
 
 
 STRIDE_2 = [
@@ -755,13 +751,15 @@ def test_an_algorithm_can_be_forced() -> None:
         layer = fastcnn.Conv2d(16, 16, 3, stride, padding=1, groups=groups, seed=0)
         model = fastcnn.Sequential(layer, input_shape=(16, 4, 4))
         expected = model.logits(x, backend="im2col")
-        with forced(name):
+        with conv_algorithm(name):
             program = fastcnn.plan(model, 16, training=False, threads=1)
             output = fastcnn.Sequential(layer, input_shape=(16, 4, 4)).logits(x)
         assert kernel in [program.kernel(row) for row in range(len(program.rows))]
+        used = "direct" if name == "input_lanes" else name
+        assert program.algorithms == [("0", {"forward": used})]
         assert output == pytest.approx(expected, abs=1e-4)
-    wanted = f"must be one of {', '.join(names)}"
-    with pytest.raises(ConfigurationError, match=wanted), forced("fft"):
+    wanted = f"no algorithm 'fft': must be one of {', '.join(names)}"
+    with pytest.raises(ConfigurationError, match=wanted), conv_algorithm("fft"):
         pass
 
 
@@ -804,7 +802,7 @@ def test_gradients_of_many_channels_are_summed_over_the_batch(size: int, batch: 
         )  # fmt: skip
 
     for name, threads in (("direct", 1), *(("winograd2d_batch", count) for count in (1, 2, 3))):
-        with forced(name):
+        with conv_algorithm(name):
             program = fastcnn.plan(network(), batch, threads=threads)
         named = [program.kernel(row) for row in range(len(program.rows))]
         assert named.count("Winograd 2-D gradient") == 2 * (name != "direct")
@@ -840,7 +838,7 @@ def test_stride_2_both_ways(
     found: list[np.ndarray] = []
     scale = np.repeat(np.float32([1, 0]), inputs)
     for threads in (1, 2, 3):
-        with forced("winograd2d"):
+        with conv_algorithm("winograd2d"):
             made = make_inference(model, model.graph(), 21, threads).by_samples(21)
         (row,) = (row for row in made.program.rows if row[L.KERNEL] == BOTH_WAYS)
         assert row[L.DOWN] == 2
@@ -849,3 +847,35 @@ def test_stride_2_both_ways(
     assert error(found[0], exact) < 2e-6
     for other in found[1:]:
         assert np.array_equal(other, found[0])
+
+
+def test_what_an_algorithm_does_not_fit_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    layers = {"fits": fastcnn.Conv2d(1, 16, 3), "differs": fastcnn.Conv2d(16, 16, 5)}
+    model = fastcnn.Sequential(
+        {**layers, "f": fastcnn.Flatten(), "fc": fastcnn.Linear(64, 2)}, input_shape=(1, 8, 8)
+    )
+    with conv_algorithm("winograd2d"):
+        for _ in range(2):
+            assert fastcnn.plan(model, 16).algorithms == [
+                ("fits", {"forward": "winograd2d", "weight gradient": "winograd2d"}),
+                (
+                    "differs",
+                    dict.fromkeys(("forward", "input gradient", "weight gradient"), "direct"),
+                ),
+            ]
+    wanted = "differs (forward, weight gradient, input gradient)"
+    assert caplog.messages == [f"winograd2d does not fit, and direct computes: {wanted}"]
+
+
+def test_a_session_keeps_the_algorithm_of_its_block() -> None:
+    """Also for numbers of samples that it plans for after the block."""
+    model = fastcnn.Sequential(fastcnn.Conv2d(16, 16, 3, padding=1, seed=0), input_shape=(16, 8, 8))
+    x = np.random.default_rng(0).standard_normal((40, 16, 8, 8)).astype(np.float32)
+    found = {}
+    for name in (None, "direct"):
+        with conv_algorithm(name):
+            session, whole = (fastcnn.session(model, max_batch=most) for most in (256, 40))
+            inside = whole.logits(x)
+        found[name] = session.logits(x)
+        np.testing.assert_array_equal(found[name], inside)
+    assert (found[None] != found["direct"]).any()

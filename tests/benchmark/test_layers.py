@@ -59,6 +59,25 @@ def test_contestants_agree(case: LayerCase) -> None:
         assert (result.share or 1.0) > 0
 
 
+def test_algorithms_are_contestants() -> None:
+    """Those that fit no part of a direction are not timed."""
+    case = next(case for case in layers.cases() if case.shape == (16, 32, 32))
+    results = layers.bench_layers(
+        threads=(1,),
+        peers=(),
+        chosen=[case],
+        algorithms=("direct", "input_lanes"),
+        rounds=1,
+        seconds=1e-6,
+    )
+    notes = {result.contestant: result.note for result in results if "forward" in result.work}
+    assert notes["lanes, direct"] == ""
+    assert notes["lanes, input_lanes"] == "not timed: does not fit"
+    back = {result.contestant: result for result in results if "backward" in result.work}
+    assert back["lanes, direct"].rounds == back["lanes, input_lanes"].rounds == 1
+    assert back["lanes"].difference != back["lanes, direct"].difference
+
+
 PADDING = ((1, 1), (1, 1))
 POOL = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}
 CONV = {"stride": (1, 1), "padding": PADDING, "dilation": (1, 1), "groups": 1}

@@ -1,12 +1,11 @@
 """Measuring: fair turns, correct records, and wrong contestants are refused."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-import fastcnn.timing as measuring
 from fastcnn.benchmark import backward, inference, steps
 from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.results import Result, table_of
@@ -14,59 +13,8 @@ from fastcnn.benchmark.work import LEARNING_RATE, OwnTrainer, largest_difference
 from fastcnn.execution import make_executor
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
-from fastcnn.timing import measure
-from tests.benchmark.conftest import Clock
 
 QUICK: dict[str, Any] = {"rounds": 2, "seconds": 0.002}
-
-
-def test_contestants_take_turns(clock: Clock) -> None:
-    calls: list[str] = []
-
-    def works(name: str, seconds: float, waits: float = 0.0) -> Callable[[int], None]:
-        def run(times: int) -> None:
-            calls.append(name)
-            clock.compute(times * seconds)
-            clock.sleep(times * waits)
-
-        return run
-
-    # Powers of two: sums of the clock are exact.
-    timings = measure(
-        {"fast": works("fast", 2**-10), "slow": works("slow", 2**-10, waits=3 * 2**-10)},
-        rounds=3, seconds=2**-8, pause=64.0,
-    )  # fmt: skip
-    assert calls[-6:] == ["fast", "slow", "slow", "fast", "fast", "slow"]
-    fast, slow = timings["fast"], timings["slow"]
-    assert (fast.median, fast.rounds, fast.repeats, fast.cores) == (2**-10, 3, 4, 1.0)
-    assert (slow.median, slow.rounds, slow.repeats, slow.cores) == (2**-8, 3, 1, 0.25)
-
-
-def test_rest_until_nothing_spins(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    spinning = [1.0]
-
-    def spin(seconds: float) -> None:
-        clock.now += seconds
-        if clock.now < spinning[0]:
-            clock.busy += seconds
-
-    monkeypatch.setattr(clock, "sleep", spin)
-    measuring.rest(64.0)
-    assert clock.now == 1.0
-    # A thread that never ends is waited for up to the given maximum.
-    spinning[0] = 1e9
-    measuring.rest(0.5)
-    assert clock.now == 1.5
-
-
-def test_a_round_that_was_disturbed_is_in_the_spread(clock: Clock) -> None:
-    rounds = iter([1.0, 1.0, 1.0, 9.0, 1.0, 2.0, 1.0])
-    timing = measure(
-        {"one": lambda times: clock.compute(times * next(rounds))}, rounds=5, seconds=1
-    )
-    assert timing["one"].times == [1.0, 9.0, 1.0, 2.0, 1.0]
-    assert (timing["one"].low, timing["one"].median) == (1.0, 1.0)
-    assert timing["one"].high == pytest.approx(6.2)  # the decile lies between the two largest
 
 
 def test_steps_compare_before_they_time(monkeypatch: pytest.MonkeyPatch) -> None:

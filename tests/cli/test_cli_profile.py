@@ -48,6 +48,11 @@ def test_plan(tmp_path: Path) -> None:
     assert "conv2: transform weights" in output
 
 
+def test_an_algorithm_is_chosen() -> None:
+    output = fastcnn("profile", "lenet5", "--plan", "--algorithm", "winograd1d")
+    assert "conv1        winograd1d                  winograd1d" in output.splitlines()
+
+
 def test_unknown_model() -> None:
     output = fastcnn("profile", "resnet1000", code=2)
     assert "'resnet1000' is neither a run nor one of" in output
@@ -110,6 +115,9 @@ def test_options_that_do_nothing() -> None:
         ),
         (("bench", "layer", "--network", "lenet5"), "--network has no effect without"),
         (("bench", "layer", "--show"), "--show has no effect without the suite backward"),
+        (("bench", "step", "--algorithm", "direct"), "--algorithm has no effect without the suite"),
+        (("bench", "layer", "--algorithm", "fast"), "no algorithm 'fast': must be one of winograd"),
+        (("profile", "--algorithm", "fast"), "no algorithm 'fast': must be one of winograd"),
         (("bench", "layer", "--sizes"), "--sizes has no effect without the suite backward"),
         (("bench", "step", "--figures"), "--figures needs a folder"),
         (("bench", "step", "--network", "lenet6"), "no network 'lenet6'"),

@@ -335,6 +335,11 @@ class OfNumber(np.float64):
     factor = 2
 
 
+def of_module(made: type, name: str) -> type:
+    made.__module__ = name
+    return made
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -352,7 +357,7 @@ class OfNumber(np.float64):
         sys.stdout.write,
         OfNumber(1.0),
         types.new_class("Made"),
-        make_dataclass("Made", [("number", int, 1)], namespace={"__module__": "types"}),
+        of_module(make_dataclass("Made", [("number", int, 1)]), "types"),
         ir.Context().get_identified_type("pair"),
         ir.Context().get_identified_type("pair").as_pointer(),
     ],

@@ -354,6 +354,11 @@ REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
     # Before operator set 13 it was over all dimensions from the second on.
     *(([*BACK, N(kind, ["r"], ["y"])], {"w": KERNEL}, LAST, 12, "a softmax over several axes")
       for kind in ("Softmax", "LogSoftmax")),
+    ([N("Concat", ["x"] * 65, ["y"], axis=2)], {}, MAPS, 17, "joins 65 maps"),
+    ([N("Transpose", ["x"], ["t"], perm=[2, 0, 1]), N("GatherND", ["t", "z"], ["g"]),
+      N("Transpose", ["g"], ["l"], perm=[1, 2, 0]), N("Sub", ["l", "l"], ["s"]),
+      N("Mul", ["s", "w"], ["m"]), N("Add", ["l", "m"], ["y"])],
+     {"z": np.zeros((9, 1), bool), "w": _floats(*range(9))}, ("n", 4, 9), 17, "moves the samples"),
     ([N("Gather", ["x", "z"], ["y"], axis=2)], {"z": _floats(*range(8), *range(8))}, MAPS, 17,
      "a Gather of samples"),
     # Files of a few bytes that would create large arrays.

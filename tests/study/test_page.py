@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcnn.study.page import write_page
+from fastcnn.study.page import draw_section, write_page
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.training.figure import new_figure
 from tests.browser import CHROMIUM, Browser
@@ -25,7 +25,8 @@ def section() -> Section:
 def test_one_language_is_shown_at_a_time(tmp_path: Path) -> None:
     if CHROMIUM is None or importlib.util.find_spec("websockets") is None:
         pytest.skip("Chromium or websockets is not installed")
-    page = write_page([section()], tmp_path / "study", [Text("Made today.", "今天制作。")])
+    drawn = draw_section(section(), tmp_path / "study")
+    page = write_page([drawn], tmp_path / "study", [Text("Made today.", "今天制作。")])
     browser = Browser(tmp_path / "profile")
     try:
         browser.call("Page.navigate", url=page.as_uri())

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 import fastcnn
 from fastcnn.cli.app import application
 from fastcnn.study import reproduction
-from fastcnn.study.page import draw, write_page
+from fastcnn.study.page import draw, draw_section, write_page
 from fastcnn.study.reproduction import Reproduction
 from fastcnn.study.run import EXPERIMENTS, run_study
 from fastcnn.study.section import Figure, Section, Table, Text
@@ -42,7 +43,8 @@ def test_page_has_everything_and_asks_for_nothing(
     monkeypatch.setattr("fastcnn.study.page.family_with", lambda words: font)
     table = Table([Text("a", "甲"), Text("b", "乙")], [("<x>", "1")], Text("Numbers", "数字"))
     section = Section("one", Text("Title", "标题"), [Text("Found", "发现")], [table], [a_figure()])
-    page = write_page([section], tmp_path / "out", [Text("Fact", "事实")]).read_text("utf-8")
+    out = tmp_path / "out"
+    page = write_page([draw_section(section, out)], out, [Text("Fact", "事实")]).read_text("utf-8")
     for text in ("Title", "标题", "Found", "发现", "&lt;x&gt;", "甲", "数字", "Fact", "事实"):
         assert text in page
     assert 'alt="A &quot;line&quot; &amp; more"' in page
@@ -120,6 +122,30 @@ def test_ctrl_c_while_the_page_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     assert "measured" in (tmp_path / "index.html").read_text("utf-8")
 
 
+def test_a_figure_is_not_drawn_again_after_the_next_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def draw(name: str) -> object:
+        drawn.append(name)
+        return a_figure().draw()
+
+    for name in ("first", "second"):
+        experiment = types.ModuleType(name)
+        figure = Figure(name, partial(draw, name), Text(f"about {name}", ""))
+        section = Section(name, Text(name, ""), [], figures=[figure])
+        vars(experiment)["run"] = lambda setting: None
+        vars(experiment)["section"] = lambda result, section=section: section
+        monkeypatch.setitem(sys.modules, f"fastcnn.study.{name}", experiment)
+    monkeypatch.setattr("fastcnn.study.page.THEMES", ("light",))
+    monkeypatch.setattr("fastcnn.study.page.family_with", lambda words: None)
+    setting = Setting(*fastcnn.data.digits_dataset(9, 9, classes=(0, 1, 2)))
+    page = run_study(setting, tmp_path, chosen=["first", "second"]).read_text("utf-8")
+    assert drawn == ["first", "second"]
+    assert page.index("about first") < page.index("about second")
+
+
 def test_every_experiment_can_be_imported() -> None:
     from importlib import import_module
 
@@ -146,7 +172,8 @@ def test_the_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("fastcnn.study.page.family_with", lambda words: "a font")
     table = Table([Text("a", "甲")] * 6, [("0.123456 / 0.123456",) * 6], Text("Numbers", "数字"))
     section = Section("one", Text("Title", "标题"), [Text("Found", "发现")], [table], [a_figure()])
-    address = write_page([section], tmp_path / "out", [Text("Fact", "事实")]).as_uri()
+    out = tmp_path / "out"
+    address = write_page([draw_section(section, out)], out, [Text("Fact", "事实")]).as_uri()
     browser = Browser(tmp_path / "profile")
     shown = "[...document.images].filter(i => i.offsetWidth).map(i => i.className).join()"
     try:

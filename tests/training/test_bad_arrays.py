@@ -60,8 +60,14 @@ def test_what_does_not_become_an_array_is_refused(entry: str) -> None:
         def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad")
 
+    class Sparse:
+        def toarray(self) -> np.ndarray:
+            raise AssertionError("must not be called")
+
     with pytest.raises(DataError, match=r"samples: not an array \(Can't call numpy"):
         ENTRIES[entry](Tensor(), Y)
+    with pytest.raises(DataError, match=r"samples: not an array, got Sparse: pass what its"):
+        ENTRIES[entry](Sparse(), Y)
 
 
 def test_masked_weights_are_refused() -> None:

@@ -89,7 +89,7 @@ def test_an_option_is_added_in_one_place() -> None:
         Extended(schedule="cosine", gamma=0.5)
     with pytest.raises(ConfigurationError, match="patience must be an integer of at least 1"):
         Extended.of({"patience": 0})
-    assert "    patience : int (default 3)\n        Made up" in documentation_of(Extended)
+    assert "patience : int (default 3)\n    Made up" in documentation_of(Extended)
 
     def command(context: typer.Context, **options: Any) -> None:
         found.update(context.params)
@@ -127,7 +127,7 @@ def test_fit_the_command_line_the_sweep_and_the_config_have_the_same_options(
     assert set(config["training"]) == recorded
     for name, declared in declarations(TrainingOptions).items():
         assert declared.help.endswith("."), name
-        assert f"    {name} : " in str(fastcnn.fit.__doc__)
+        assert f"\n{name} : " in str(fastcnn.fit.__doc__)
         assert signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
 
 

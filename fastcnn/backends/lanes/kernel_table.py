@@ -10,8 +10,7 @@ from typing import Any
 
 from fastcnn.backends.lanes import kernels
 from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS
-from fastcnn.backends.lanes.convolution.channel_rows import records as _rows  # noqa: F401
-from fastcnn.backends.lanes.convolution.channels import records as _channels  # noqa: F401
+from fastcnn.backends.lanes.convolution.channel_algorithms import CHANNEL_ALGORITHMS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel, formula_kernel
@@ -35,11 +34,13 @@ from fastcnn.operations.losses import LOSSES
 from fastcnn.operations.record import OWN_UPDATES
 
 ROOM = "fastcnn.backends.lanes"
-# Kernel files are found by their folder, algorithms by their list.
+# Kernel files are found by their folder, algorithms by their lists.
 for _file in iter_modules(kernels.__path__):
     import_module(f"{ROOM}.kernels.{_file.name}")
 for _algorithm in ALGORITHMS:
     import_module(f"{ROOM}.convolution.{_algorithm.name}.records")
+for _channels in CHANNEL_ALGORITHMS:
+    import_module(f"{ROOM}.convolution.channel_{_channels.name}.records")
 
 #: The updates of the package's optimisers, by name.
 UPDATE_KERNELS = {

@@ -1,8 +1,9 @@
-"""The record of a convolution algorithm: where it is applicable, and where it is fast."""
+"""The records of convolution algorithms: where they are applicable, and where they are fast."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.planning.buffers import Halo
@@ -52,3 +53,38 @@ class Algorithm:
     #: ``unpools(g)``: whether its rows of both gradients read the gradient of the 2x2 max pooling
     #: that follows, and route it to the maxima on the fly. They then sum the bias gradient, too.
     unpools: Callable[[ConvGeometry], bool] = lambda g: False
+
+
+class Samples(NamedTuple):
+    """For what an algorithm with a channel in each lane is chosen."""
+
+    #: Whether there is one sample; more share the reading of weights.
+    alone: bool
+    #: Bytes of weights that a core reads in the time of a vector operation.
+    bytes_an_operation: int
+
+
+@dataclass(frozen=True)
+class ChannelAlgorithm:
+    """A convolution algorithm with a channel in each lane, for a session's few samples.
+
+    ``rows.py`` in the folder ``channel_NAME`` lowers it to rows.
+    """
+
+    #: That of the algorithm with a sample in each lane.
+    name: str
+    #: ``fits(g)``: whether it can compute a convolution.
+    fits: Callable[[ConvGeometry], bool]
+    #: ``operations(g, samples)``: vector operations of one sample; infinite if it does not fit, or
+    #: is not fast.
+    operations: Callable[[ConvGeometry, Samples], float]
+    #: ``halo(g, workers)``: zero padding of the input that it reads.
+    halo: Callable[[ConvGeometry, int], Halo]
+    #: ``kernel(g)``: weights of an input and an output channel.
+    kernel: Callable[[ConvGeometry], int]
+    #: Pixels of a map up to which reading weights takes longer than using them once.
+    few_pixels: int
+    #: ``more_bytes(g)``: bytes of its weights that count in addition to the model's own.
+    more_bytes: Callable[[ConvGeometry], int] = lambda g: 0
+    #: Whether it also reads maps of scalars.
+    reads_planes: bool = False

@@ -5,7 +5,8 @@ Used when a program is lowered.
 The thresholds are measured crossovers; docs/engine.md has figures.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import gcd
@@ -38,18 +39,48 @@ ALGORITHMS: tuple[Algorithm, ...] = (
 MOST_PAIRS_OF_FIVE = 128
 #: Sets of a second-level cache of a megabyte, and cache lines that fit in one.
 SETS, WAYS = 1024, 16
-_forced: ContextVar[str | None] = ContextVar("convolution", default=None)
+log = logging.getLogger("fastcnn.lanes")
+_forced: ContextVar[str | None] = ContextVar("conv_algorithm", default=None)
+_reported: set[str] = set()
 
 
 @contextmanager
-def forced(name: str | None) -> Iterator[None]:
-    """Make programs planned inside use one algorithm wherever it fits; for tests and comparisons.
+def conv_algorithm(name: str | None) -> Iterator[None]:
+    """Context manager in which convolutions use one algorithm wherever it fits.
 
-    Raises ConfigurationError if there is no algorithm of that name.
+    By default, the engine uses the algorithm that measured fastest for each convolution, and for
+    each of its parts: the forward pass and the gradients of input and weight. With this, algorithms
+    can be compared. It applies to what ``lanes`` plans in the block, in the same thread: trainings,
+    sessions, functions of :mod:`fastcnn.functional`, and :func:`fastcnn.plan`, whose ``describe``
+    shows the algorithms. A session that was made in the block keeps the algorithm, also after it. A
+    model that has predicted before keeps the pass that was prepared for it: use a session.
+
+    Parameters
+    ----------
+    name : str or None
+        ``"winograd2d_batch"``, ``"winograd2d"``, ``"winograd2d_phases"``, ``"direct_batch"``,
+        ``"winograd1d"``, ``"depthwise"``, ``"input_lanes"`` or ``"direct"``, as described in "How
+        the engine works"; None lets the engine choose. ``"direct"`` computes the parts that the
+        algorithm does not fit, and a warning in the log names them. Sessions on up to 16 samples
+        know ``"direct"``, ``"winograd1d"`` and ``"winograd2d"``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no algorithm of that name.
+
+    Examples
+    --------
+    >>> import fastcnn
+    >>> model = fastcnn.models.lenet5(seed=0)
+    >>> with fastcnn.conv_algorithm("direct"):
+    ...     program = fastcnn.plan(model, batch_size=64)
+    >>> program.algorithms[0]
+    ('conv1', {'forward': 'direct', 'weight gradient': 'direct'})
     """
     names = [algorithm.name for algorithm in ALGORITHMS]
     if name is not None and name not in names:
-        raise ConfigurationError(f"convolution must be one of {', '.join(names)}, got {name!r}")
+        raise ConfigurationError(f"no algorithm {name!r}: must be one of {', '.join(names)}")
     token = _forced.set(name)
     try:
         yield
@@ -57,9 +88,30 @@ def forced(name: str | None) -> Iterator[None]:
         _forced.reset(token)
 
 
+def forced() -> str | None:
+    """The name of the algorithm that is forced, if any."""
+    return _forced.get()
+
+
+def report_refused(used: Iterable[tuple[str, dict[str, str]]]) -> None:
+    """Log, once, which parts of a program's convolutions the forced algorithm does not fit."""
+    name = forced()
+    if name is None:
+        return
+    refused = [
+        f"{layer} ({', '.join(parts)})"
+        for layer, found in used
+        if (parts := [part for part, other in found.items() if other != name])
+    ]
+    text = f"{name} does not fit, and {ALGORITHMS[-1].name} computes: {', '.join(refused)}"
+    if refused and text not in _reported:
+        _reported.add(text)
+        log.warning("%s", text)
+
+
 def algorithm(g: ConvGeometry, part: Part) -> Algorithm:
     """The first algorithm that accepts a part of a convolution."""
-    name = _forced.get()
+    name = forced()
     for found in ALGORITHMS[:-1]:
         asked = name is None or found.name == name
         if asked and found.fits(g, part) and (name or found.pays(g, part)):
@@ -70,7 +122,7 @@ def algorithm(g: ConvGeometry, part: Part) -> Algorithm:
 def chooses(g: ConvGeometry) -> bool:
     """Whether the weight gradient is faster with selected pixels than by the usual algorithm."""
     found = algorithm(g, Part.GRADIENT)
-    if found is WINOGRAD_1D and _forced.get() is None:
+    if found is WINOGRAD_1D and forced() is None:
         return g.kernel[1] == 3 or g.group_inputs * g.out_channels <= MOST_PAIRS_OF_FIVE
     return found is DIRECT
 

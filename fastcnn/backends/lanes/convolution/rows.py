@@ -12,13 +12,21 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, algorithm, chooses
+from fastcnn.backends.lanes.convolution.channel_algorithms import CHANNEL_ALGORITHMS
+from fastcnn.backends.lanes.convolution.channel_direct import rows as channel_rows
+from fastcnn.backends.lanes.convolution.channel_direct.sums import Sum
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.convolution.direct.algorithm import DIRECT
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.planning.buffers import Buffer
+from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
 
 _ROWS = {found.name: import_module(f"{__package__}.{found.name}.rows") for found in ALGORITHMS}
+_CHANNEL_ROWS = {
+    found.name: import_module(f"{__package__}.channel_{found.name}.rows")
+    for found in CHANNEL_ALGORITHMS
+}
 
 
 def _rows(g: ConvGeometry, part: Part) -> Any:
@@ -108,3 +116,16 @@ def summed_weight_gradient(task: Task, x: Buffer, grad: Buffer, **columns: dict[
     are computed here; ``winners`` are M columns that address the argmax of the pooling in between.
     """
     _chosen(task, Part.GRADIENT).weight_gradient(task, x, grad, **columns)
+
+
+def product_by_channels(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
+    """Add the rows of a convolution with a channel in each lane."""
+    name = planner.algorithm(g).name
+    planner.group.algorithms[Part.PRODUCT.title(g)] = name
+    _CHANNEL_ROWS[name].convolution(planner, g, work)
+
+
+def transpose_by_channels(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
+    """Add the rows of a transposed convolution with a channel in each lane, by direct sums."""
+    planner.group.algorithms[Part.TRANSPOSE.title(g)] = CHANNEL_ALGORITHMS[0].name
+    channel_rows.transposed(planner, g, work)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
+from fastcnn.backends.lanes.convolution.channel_direct import rows as channel_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.norm import (

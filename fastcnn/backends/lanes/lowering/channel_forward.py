@@ -8,8 +8,11 @@ normalisation that is not folded becomes a scale and an offset.
 import numpy as np
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.backends.lanes.convolution.channels import tiles
-from fastcnn.backends.lanes.convolution.channels.records import K_CHANNEL_INPUT, K_CHANNEL_OUTPUT
+from fastcnn.backends.lanes.convolution.channel_direct import tiles
+from fastcnn.backends.lanes.convolution.channel_direct.records import (
+    K_CHANNEL_INPUT,
+    K_CHANNEL_OUTPUT,
+)
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.channel_values import ChannelValues
 from fastcnn.backends.lanes.lowering.shared_forward import lowering_of

@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
-from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
+from fastcnn.backends.lanes.convolution.channel_direct.sums import Sum
 from fastcnn.backends.lanes.convolution.direct.records import K_BIAS_GRADIENT
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
@@ -224,21 +224,21 @@ def _channels(walk: "ChannelForward", group: Group) -> None:
     if group.pooled:
         shape = (g.out_channels, *g.output)
         target = planner.buffer(shape) if group.whole else planner.reused(shape)
-        channel_rows.convolution(planner, g, _sum(walk, group, g.out_channels, target))
+        conv_rows.product_by_channels(planner, g, _sum(walk, group, g.out_channels, target))
         _pooled(walk, group, target, y)
         planner.release(target)
     else:
-        channel_rows.convolution(planner, g, _sum(walk, group, g.out_channels, y))
+        conv_rows.product_by_channels(planner, g, _sum(walk, group, g.out_channels, y))
 
 
 def _transposed_channels(walk: "ChannelForward", group: Group) -> None:
     """Transposed convolution."""
     g = walk.planner.geometry(group.node)
     work = _sum(walk, group, g.group_inputs * g.groups, walk.output(group))
-    channel_rows.transposed(walk.planner, g, work)
+    conv_rows.transpose_by_channels(walk.planner, g, work)
 
 
-def _sum(walk: "ChannelForward", group: Group, outputs: int, y: Buffer) -> channel_rows.Sum:
+def _sum(walk: "ChannelForward", group: Group, outputs: int, y: Buffer) -> Sum:
     """The sum that a convolution's rows compute."""
     weight = walk.planner.parameter(group, "weight")
     assert weight is not None
@@ -248,7 +248,7 @@ def _sum(walk: "ChannelForward", group: Group, outputs: int, y: Buffer) -> chann
     passing = not group.whole
     x = walk.usual(group.source, passing) if alone else walk.values[group.source]
     channels = np.arange(map_shape(group.node.input_shapes[0])[0])
-    return channel_rows.Sum(
+    return Sum(
         f"{group.node.name}: {what}" + fused(group),
         x,
         y,

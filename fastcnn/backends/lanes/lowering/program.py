@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.lanes.convolution.algorithms import report_refused
 from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
@@ -76,15 +77,15 @@ class Program:
     @classmethod
     def collected(cls, planner: Planner, **more: Any) -> "Program":
         """The program that a planner has collected, given the fields that it does not have."""
+        algorithms = [(one.node.name, one.algorithms) for one in planner.groups if one.algorithms]
+        report_refused(algorithms)
         return cls(
             batch=planner.batch,
             workers=planner.workers,
             phases=np.array(planner.phases, np.int64).reshape(-1, 3),
             rows=np.array(planner.rows, np.int64).reshape(-1, L.WIDTH),
             names=planner.names,
-            algorithms=[
-                (one.node.name, one.algorithms) for one in planner.groups if one.algorithms
-            ],
+            algorithms=algorithms,
             tables=np.concatenate([*planner.tables, np.zeros(1, np.int32)]),
             arena_size=planner.size,
             constants=planner.constants,

@@ -11,6 +11,11 @@ Halo = tuple[int, int, int, int]
 NO_HALO: Halo = (0, 0, 0, 0)
 
 
+def lane_blocks(channels: int) -> int:
+    """Number of vectors that hold this many channels."""
+    return -(-channels // LANES)
+
+
 def whole(count: int, multiple: int) -> int:
     """Round up to a multiple."""
     return -(-count // multiple) * multiple

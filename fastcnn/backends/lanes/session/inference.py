@@ -9,6 +9,7 @@ import numpy as np
 from fastcnn import forks
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
+from fastcnn.backends.lanes.convolution.algorithms import conv_algorithm, forced
 from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.planning.buffers import LANES
@@ -65,6 +66,7 @@ class Inference:
         check_enabled()
         self.graph = graph
         self.threads = threads
+        self._algorithm = forced()
         #: With more samples memory grows, but time per sample does not shrink.
         self.most = min(most, BATCHES[-1])
         self._parameters = parameters.copy()
@@ -129,7 +131,7 @@ class Inference:
         """
         found = self._chosen.get(count)
         if found is None:
-            with self._lock:
+            with self._lock, conv_algorithm(self._algorithm):
                 found = self._fastest(count)
                 found.segments(1)  # compiled now, not by the first run
                 self._chosen[count] = found

@@ -9,6 +9,7 @@ import numpy as np
 from fastcnn import forks
 from fastcnn.backends.geometry import ALL, Mask
 from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.arrays import K_INPUT
 from fastcnn.backends.lanes.session.batches import Batches
@@ -123,5 +124,11 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
     return np.require(array, np.float32, ["C", "A", "W"])
 
 
-#: The same object for equal arguments.
-operation = lru_cache(maxsize=64)(Operation)
+@lru_cache(maxsize=64)
+def _operation(algorithm: str | None, *key: Any) -> Operation:
+    return Operation(*key)
+
+
+def operation(*key: Any) -> Operation:
+    """The same object for equal arguments and the same forced algorithm of convolutions."""
+    return _operation(forced(), *key)

@@ -1,13 +1,13 @@
 """The kernel of convolutions by Winograd's F(4, r) along rows, with a channel in each lane."""
 
-from fastcnn.backends.lanes.convolution.channel_rows.tiles import channel_outputs_row
-from fastcnn.backends.lanes.convolution.channels.kernels import (
+from fastcnn.backends.lanes.convolution.channel_direct.kernels import (
     TILE_BLOCKS,
     WHOLE,
     blocks_of_tile,
     rounded_up,
     strip_products,
 )
+from fastcnn.backends.lanes.convolution.channel_winograd1d.tiles import channel_outputs_row
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import points_of_tile
 from fastcnn.backends.lanes.convolution.winograd1d.tiles import points_row

@@ -1,18 +1,13 @@
 """Memory that the kernels with a channel in each lane access, checked before a program runs."""
 
-from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
-    NOTHING,
     Range,
     Reach,
     Touches,
     arena,
     parameters,
-    within,
 )
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
@@ -50,7 +45,7 @@ def _added(r: Reach, blocks: int, places: Range) -> Touches:
         yield arena("M", r.buffer(L.M) + r.along(blocks, r[L.M_CHANNEL]) + places)
 
 
-def _positions(r: Reach) -> int:
+def positions_of_all(r: Reach) -> int:
     """Positions in a row's tables: of one sample, or of all."""
     positions = r.count(L.POSITIONS, 1)
     if positions < r.count(L.MODE) * r.samples:
@@ -61,7 +56,7 @@ def _positions(r: Reach) -> int:
 def channel_convolution(r: Reach) -> Touches:
     """A sum over taps at positions; a tile may look up some further entries."""
     groups, blocks, taps = (r.count(column, 1) for column in (L.GROUPS, L.CHANNELS, L.TAPS))
-    positions = _positions(r)
+    positions = positions_of_all(r)
     more = positions + MORE_POSITIONS
     x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP]) + r.entries(L.X_TABLE, more)
     yield arena("X", x + r.entries(L.TAP_TABLE, taps), 1)
@@ -76,7 +71,7 @@ def channel_dot(r: Reach) -> Touches:
     channels, taps, used = (r.count(column, 1) for column in (L.OUT, L.TAPS, L.IN))
     if r.count(L.EXTRA) > taps or max(channels, used) > LANES:
         raise ProgramError(f"{channels} channels of {r[L.EXTRA]} of {taps} taps and {used} lanes")
-    more = _positions(r) + MORE_POSITIONS
+    more = positions_of_all(r) + MORE_POSITIONS
     x = r.buffer(L.X) + r.entries(L.X_TABLE, more)
     yield arena("X", x + r.entries(L.TAP_TABLE, taps))
     each = r.along(channels, 1)
@@ -99,49 +94,3 @@ def channel_depthwise(r: Reach) -> Touches:
     yield arena("Y", y + r.entries(L.Y_TABLE, more))
     yield from _added(r, blocks, r.entries(L.M_TABLE, more))
     yield from _weights(r, blocks, taps)
-
-
-def channel_winograd(r: Reach, dilated: bool) -> Touches:
-    """Square tiles of the input, and the part of the 4x4 output tiles inside the map."""
-    transform = TRANSFORMS[r.among(L.DOWN, (1,) if dilated else tuple(TRANSFORMS))]
-    spacing = r[L.SPACING] if dilated else LANES
-    inputs, blocks, strip, taps = (
-        r.count(column, 1) for column in (L.EXTRA, L.CHANNELS, L.TAPS, L.IN)
-    )
-    tiles = _positions(r)
-    r.count(L.GROUPS, 1)
-    side = r.along(transform.side, r[L.X_ROW]) + r.along(transform.side, spacing)
-    x = r.buffer(L.X) + r.along(inputs, r[L.X_CHANNEL]) + r.entries(L.X_TABLE, tiles)
-    yield arena("X", x + side)
-    sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(tiles, 2)
-    for place, table, row, step, what in (
-        (L.Y, L.Y_TABLE, L.Y_ROW, L.Y_CHANNEL, "Y"),
-        (L.M, L.M_TABLE, L.M_ROW, L.M_CHANNEL, "M"),
-    ):
-        if place == L.M and r[L.M] < 0:
-            continue
-        places, reached = r.table(table, tiles), NOTHING
-        for first, (rows, columns) in zip(places.tolist(), sizes.tolist(), strict=True):
-            columns = min(columns, OUTPUTS)
-            tile = r.along(min(rows, OUTPUTS), r[row]) + r.along(columns, spacing)
-            if tile.is_empty:
-                continue
-            tile += first
-            low, high = (
-                (tile.low, tile.high)
-                if reached.is_empty
-                else (min(tile.low, reached.low), max(tile.high, reached.high))
-            )
-            reached = Range(low, high)
-        yield arena(what, r.buffer(place) + r.along(blocks, r[step]) + reached)
-    from_step, to_step = inputs * strip * LANES + STAGGER, blocks * strip * LANES + STAGGER
-    scratch = transform.products * (from_step + to_step) + LANES
-    if strip % WHOLE:
-        raise ProgramError(f"strips of {strip} tiles, not a multiple of {WHOLE}")
-    # A register tile rereads tiles before the end of the strip.
-    read = r.entries(L.TAP_TABLE, taps) + r.along(strip, LANES)
-    within("TAP_TABLE", read, from_step, 1)
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)
-    each = blocks * taps * LANES
-    yield parameters("W", r.entries(L.S_TABLE, transform.products) + r.along(each, 1) + r[L.W])
-    yield parameters("BIAS", r.along(blocks * LANES, 1) + r[L.BIAS])

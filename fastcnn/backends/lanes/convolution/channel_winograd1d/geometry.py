@@ -9,7 +9,8 @@ tiles between two rows, under the further pieces, are not used.
 import math
 from typing import NamedTuple
 
-from fastcnn.backends.lanes.convolution.channels.kernels import TILE_BLOCKS
+from fastcnn.backends.lanes.convolution.algorithm import Samples
+from fastcnn.backends.lanes.convolution.channel_direct.kernels import TILE_BLOCKS
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, is_plain, points, tiles
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import STRIP, piece_width, pieces
@@ -40,7 +41,8 @@ class Division(NamedTuple):
 
 def fits(g: ConvGeometry) -> bool:
     """Whether a convolution's geometry is supported."""
-    return is_plain(g) and g.kernel[1] >= FEWEST_COLUMNS and not g.transposed
+    is_supported = is_plain(g) and g.kernel[1] >= FEWEST_COLUMNS and not g.transposed
+    return is_supported and _division(g, 1) is not None
 
 
 def taps(g: ConvGeometry) -> int:
@@ -48,7 +50,14 @@ def taps(g: ConvGeometry) -> int:
     return int(g.group_inputs * g.kernel[0] * pieces(g.kernel[1]))
 
 
-def division(g: ConvGeometry, workers: int) -> Division | None:
+def division(g: ConvGeometry, workers: int) -> Division:
+    """How a convolution that fits is divided."""
+    found = _division(g, workers)
+    assert found is not None
+    return found
+
+
+def _division(g: ConvGeometry, workers: int) -> Division | None:
     """Strips whose transforms stay in the second-level cache, one for each thread if possible."""
     (height, width), (down, columns) = g.output, g.kernel
     inputs, outputs = -(-g.group_inputs // LANES), min(TILE_BLOCKS, -(-g.out_channels // LANES))
@@ -72,14 +81,11 @@ def division(g: ConvGeometry, workers: int) -> Division | None:
     return Division(each, parts, -(-height // count))
 
 
-def operations(g: ConvGeometry, bytes_an_operation: int) -> float:
-    """Vector operations of one sample, infinite if the geometry is not supported.
-
-    In the time of an operation, a core reads ``bytes_an_operation`` bytes of weights.
-    """
-    divided = division(g, 1) if fits(g) and taps(g) >= FEWEST_TAPS else None
-    if divided is None:
+def operations(g: ConvGeometry, samples: Samples) -> float:
+    """Vector operations of one sample; infinite if the algorithm does not fit, or is not fast."""
+    if not fits(g) or taps(g) < FEWEST_TAPS:
         return math.inf
+    divided = division(g, 1)
     (height, width), columns = g.output, g.kernel[1]
     inputs, outputs = -(-g.group_inputs // LANES), -(-g.out_channels // LANES)
     products, pitch = points(piece_width(columns)), divided.tiles + pieces(columns) - 1
@@ -88,7 +94,7 @@ def operations(g: ConvGeometry, bytes_an_operation: int) -> float:
     rows = strips * (divided.rows + g.kernel[0] - 1)
     made = OF_POINT * products * pitch * rows * inputs
     made += OF_POINT * products * tiles(width) * height * outputs
-    read = reading(4 * LANES * weights, strips, bytes_an_operation)
+    read = reading(4 * LANES * weights, strips, samples.bytes_an_operation)
     return weights * strips * divided.rows * pitch + TRANSFORMING * made + read
 
 
@@ -98,8 +104,9 @@ def reading(size: int, strips: float, bytes_an_operation: int) -> float:
     return size * (first / bytes_an_operation + (strips - first) / BYTES_AN_OPERATION)
 
 
-def halo(g: ConvGeometry, divided: Division) -> Halo:
+def halo(g: ConvGeometry, workers: int) -> Halo:
     """Padding of the input that whole tiles read."""
+    divided = division(g, workers)
     (top, left), columns = g.padding, g.kernel[1]
     below = g.output[0] + g.kernel[0] - 1 - top - g.input[0]
     count = divided.tiles * divided.parts + pieces(columns) - 1

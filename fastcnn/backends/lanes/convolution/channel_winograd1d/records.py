@@ -1,8 +1,12 @@
 """The cost and record of the kernel."""
 
-from fastcnn.backends.lanes.convolution.channel_rows import kernels, reach
-from fastcnn.backends.lanes.convolution.channel_rows.geometry import OF_POINT
-from fastcnn.backends.lanes.convolution.channels.records import ONE_VECTOR, VECTOR_BYTES, tile_of
+from fastcnn.backends.lanes.convolution.channel_direct.records import (
+    ONE_VECTOR,
+    VECTOR_BYTES,
+    tile_of,
+)
+from fastcnn.backends.lanes.convolution.channel_winograd1d import kernels, reach
+from fastcnn.backends.lanes.convolution.channel_winograd1d.geometry import OF_POINT
 from fastcnn.backends.lanes.convolution.winograd import points, tiles
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastcnn.backends.lanes.convolution.channels.tiles import biases_of, store_added
+from fastcnn.backends.lanes.convolution.channel_direct.tiles import biases_of, store_added
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS
 from fastcnn.backends.lanes.convolution.winograd1d.tiles import Line, for_tiles, tile_outputs

@@ -1,6 +1,6 @@
 """Memory that the kernel accesses, checked before a program runs."""
 
-from fastcnn.backends.lanes.convolution.channels.kernels import TILE_BLOCKS, WHOLE
+from fastcnn.backends.lanes.convolution.channel_direct.kernels import TILE_BLOCKS, WHOLE
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS
 from fastcnn.backends.lanes.kernels import layout as L

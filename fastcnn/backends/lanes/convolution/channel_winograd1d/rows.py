@@ -2,21 +2,22 @@
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.channel_rows.geometry import Division
-from fastcnn.backends.lanes.convolution.channel_rows.records import K_CHANNEL_ROWS
-from fastcnn.backends.lanes.convolution.channels.kernels import TILE_BLOCKS, WHOLE
-from fastcnn.backends.lanes.convolution.channels.sums import Sum, biases, packed
+from fastcnn.backends.lanes.convolution.channel_direct.kernels import TILE_BLOCKS, WHOLE
+from fastcnn.backends.lanes.convolution.channel_direct.sums import Sum, biases, packed
+from fastcnn.backends.lanes.convolution.channel_winograd1d.geometry import division
+from fastcnn.backends.lanes.convolution.channel_winograd1d.records import K_CHANNEL_ROWS
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import STAGGER, points, transforms
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import cut, piece_width, pieces
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, whole
-from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, lane_blocks
+from fastcnn.backends.lanes.planning.buffers import LANES, lane_blocks, whole
+from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
 
 
-def convolution(planner: ChannelPlanner, g: ConvGeometry, divided: Division, work: Sum) -> None:
+def convolution(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
     """Add the row of a convolution."""
+    divided = division(g, planner.workers)
     x, y, m = work.x, work.y, work.added
     (height, columns), blocks = g.kernel, lane_blocks(g.out_channels)
     count, width = pieces(columns), piece_width(columns)

@@ -3,12 +3,7 @@
 FLOPs count real channels where a row knows their number; elsewhere they include idle lanes.
 """
 
-from functools import partial
-
-from fastcnn.backends.lanes.convolution.channels import kernels, reach
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
-from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
+from fastcnn.backends.lanes.convolution.channel_direct import kernels, reach
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.record import numbered, sizes_of
@@ -30,13 +25,13 @@ def _output(r: Row) -> Cost:
     return Cost(0, size, size)
 
 
-def _times(r: Row) -> tuple[int, int]:
+def times_of(r: Row) -> tuple[int, int]:
     """Positions of all samples, and how often weights are read: once if a row covers them all."""
     return (r[L.MODE] * r.batch, 1) if r[L.MODE] else (r[L.POSITIONS] * r.batch, r.batch)
 
 
 def _convolution(r: Row) -> Cost:
-    positions, times = _times(r)
+    positions, times = times_of(r)
     vectors = r[L.GROUPS] * r[L.CHANNELS] * positions
     weights = r[L.GROUPS] * r[L.CHANNELS] * r[L.TAPS]
     flops = 2 * LANES * vectors * r[L.TAPS]
@@ -49,20 +44,10 @@ def _depthwise(r: Row) -> Cost:
 
 
 def _dot(r: Row) -> Cost:
-    positions, times = _times(r)
+    positions, times = times_of(r)
     products, written = r[L.OUT] * r[L.TAPS], VECTOR_BYTES * positions
     read = VECTOR_BYTES * products * times
     return Cost(2 * LANES * (products + SUM * r[L.OUT]) * positions, read, written)
-
-
-def _winograd(r: Row) -> Cost:
-    """Cost of the products, and of the transforms' additions and multiplications."""
-    tiles, times = _times(r)
-    inputs, outputs, transform = r[L.IN], r[L.CHANNELS], TRANSFORMS[r[L.DOWN]]
-    flops = 2 * LANES * transform.products * inputs * outputs * tiles
-    flops += LANES * (transform.input * r[L.EXTRA] + transform.output * outputs) * tiles
-    read = VECTOR_BYTES * WEIGHTS * inputs * outputs * times
-    return Cost(flops, read, VECTOR_BYTES * OUTPUTS * OUTPUTS * outputs * tiles)
 
 
 def _sizes(r: Row) -> str:
@@ -73,11 +58,6 @@ def _sizes(r: Row) -> str:
 def _dot_sizes(r: Row) -> str:
     positions = r[L.MODE] or r[L.POSITIONS]
     return f"{r[L.OUT]} channels, {positions} positions, {r[L.TAPS]} x 16 taps"
-
-
-def _winograd_sizes(r: Row) -> str:
-    tiles = r[L.MODE] or r[L.POSITIONS]
-    return f"{r[L.IN]} to {r[L.CHANNELS]} x 16 channels, {tiles} tiles"
 
 
 def tile_of(r: Row) -> str:
@@ -120,18 +100,4 @@ K_CHANNEL_DEPTHWISE = numbered(
 )
 K_CHANNEL_DOT = numbered(
     kernels.channel_dot, "convolution to few channels", _dot, _dot_sizes, touches=reach.channel_dot
-)
-K_CHANNEL_WINOGRAD, K_CHANNEL_WINOGRAD_DILATED = (
-    numbered(
-        kernels.channel_winograd,
-        "Winograd by channels",
-        _winograd,
-        _winograd_sizes,
-        tile_of,
-        fixed={"dilated": dilated},
-        touches=partial(reach.channel_winograd, dilated=dilated),
-        speed=0.9,
-        one_vector=ONE_VECTOR,
-    )
-    for dilated in (False, True)
 )
