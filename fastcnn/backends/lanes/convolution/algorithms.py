@@ -58,11 +58,9 @@ def conv_algorithm(name: str | None) -> Iterator[None]:
     Parameters
     ----------
     name : str or None
-        ``"winograd2d_batch"``, ``"winograd2d"``, ``"winograd2d_phases"``, ``"direct_batch"``,
-        ``"winograd1d"``, ``"depthwise"``, ``"input_lanes"`` or ``"direct"``, as described in "How
-        the engine works"; None lets the engine choose. ``"direct"`` computes the parts that the
-        algorithm does not fit, and a warning in the log names them. Sessions on up to 16 samples
-        know ``"direct"``, ``"winograd1d"`` and ``"winograd2d"``.
+        Such as ``"direct"`` or ``"winograd2d"``: "How the engine works" has a table of all; None
+        lets the engine choose. ``"direct"`` computes the parts that the algorithm does not fit, and
+        a warning in the log names them. Sessions on up to 16 samples have fewer algorithms.
 
     Raises
     ------
