@@ -321,7 +321,8 @@ def _numbers(
                 f"{owner}: {function.__name__}: a number cannot be called {parameter.name}, which "
                 "is an attribute of the class: rename it"
             )
-        if not (isinstance(parameter.default, (int, float)) and math.isfinite(parameter.default)):
+        number = isinstance(parameter.default, (int, float))
+        if not (number and abs(parameter.default) <= sys.float_info.max):
             raise ConfigurationError(
                 f"{owner}: {function.__name__}: {parameter.name} must have a finite number as its "
                 "default"
@@ -354,6 +355,8 @@ def _of_arrays(name: str, formula: Any, *given: Any) -> Any:
                     zip(found, others, strict=True) if several else [(found, others)]
                 )
             )
+    except OverflowError as error:
+        raise ConfigurationError(f"{name}: a number is too large ({error})") from None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
             f"{name}: a formula must accept arrays as well as numbers ({error}): use where, "

@@ -187,6 +187,14 @@ def test_wrong_derivatives_are_refused() -> None:
         (lambda: kernel.activation("A", swish, lambda x: x), "must take the same numbers"),
         (lambda: kernel.activation("A", lambda x, a: x, swish), "a must have a finite number as"),
         (
+            lambda: kernel.activation("A", lambda x, a=10**400: x, lambda x, a=10**400: 1.0),
+            "a must have a finite number as",
+        ),
+        (
+            lambda: kernel.activation("A", lambda x: x * 10**400, lambda x: x),
+            "A: a number is too large",
+        ),
+        (
             lambda: kernel.activation("A", lambda x, a=math.nan: x, lambda x, a=math.nan: 1.0),
             "a must have a finite number as",
         ),

@@ -49,20 +49,25 @@ def _run(make: Callable[[list[str]], Any]) -> int:
     gc.set_threshold(500_000, 20, 100)
     atexit.register(gc.freeze)
 
-    from fastcnn.cli.lines import Lines, complain
+    from fastcnn.cli.lines import Lines, Output, complain
     from fastcnn.errors import FastcnnError, sentence
 
     logging.lastResort = Lines(logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal's or file's encoding may lack characters of a path or a class name.
         sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout = Output(sys.stdout)
     try:
         _check_empty(sys.argv[1:])
         arguments = [_with_home(argument) for argument in sys.argv[1:]]
         status = make(arguments)(args=arguments, standalone_mode=False)
+        if sys.stdout is not None:  # not closed when the command was started
+            sys.stdout.flush()
     except (FastcnnError, OSError, MemoryError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise
+        if isinstance(error, BrokenPipeError) and error.filename == Output.NAME:
+            raise SystemExit(1) from None  # piped into head, for example
         complain(f"error: {sentence(error)}")
         raise SystemExit(2) from None
     except Exception as error:

@@ -75,7 +75,7 @@ def export(
     target = out or run.with_suffix(".onnx")
     if target.suffix not in KINDS:
         raise ConfigurationError(
-            f"--out must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {target.name!r}"
+            f"--out must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {str(target)!r}"
         )
     given = {"--int8": int8, "--calibration": calibration, "--data": data, "--data-dir": data_dir}
     for option, value in given.items():

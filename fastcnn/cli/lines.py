@@ -1,4 +1,4 @@
-"""Lines on the error stream: errors and log messages."""
+"""Lines on the error stream, errors and log messages; and the output stream."""
 
 import logging
 import shutil
@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastcnn.errors import FastcnnError, sentence
 
@@ -32,6 +32,37 @@ def complain(text: str) -> None:
     if sys.stderr.isatty():
         text = fitted(text, shutil.get_terminal_size().columns)
     print(text, file=sys.stderr, flush=True)
+
+
+class Output:
+    """The output stream, which is named by its errors."""
+
+    NAME = "the output"
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        with self._named():
+            written: int = self._stream.write(text)
+        return written
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        with self._named():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = self.NAME
+            raise
 
 
 class Lines(logging.Handler):

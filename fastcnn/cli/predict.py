@@ -12,12 +12,16 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Column, Table
 
 from fastcnn.cli.arguments import Invert, RunFolder
+from fastcnn.cli.lines import complain
 from fastcnn.cli.screen import Screen, number_columns
+from fastcnn.errors import sentence
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from fastcnn.data import Pictures
     from fastcnn.data.images import Picture
+    from fastcnn.errors import DataError
 
 
 #: Probabilities shown on a line: those of ten classes do not fit on a terminal.
@@ -61,7 +65,7 @@ def predict(
     """Classify pictures with a trained network, or predict values for them.
 
     Pictures are converted as in training (size, colour, scale); the output says how. Folders are
-    searched recursively.
+    searched recursively. The exit status is 1 if a picture cannot be read.
 
     Examples:
 
@@ -71,7 +75,6 @@ def predict(
     """
     import numpy as np
 
-    from fastcnn.data import read_picture
     from fastcnn.errors import ConfigurationError
     from fastcnn.functional import sigmoid, softmax
     from fastcnn.training import Run
@@ -89,7 +92,7 @@ def predict(
         raise ConfigurationError(f"{run}: the network has {model.gives} outputs: use Python")
     if len(shape) != 1:
         raise ConfigurationError(f"{run}: the network outputs arrays of shape {shape}: use Python")
-    read = [read_picture(path, rule, invert=invert) for path in paths]
+    paths, read, refused = _read(paths, rule, invert)
     backend = backend or ("im2col" if len(read) <= FEW else None)
     outputs = model.logits(np.stack([picture.pixels for picture in read]), backend=backend)
     values = not model.predicts_classes
@@ -107,29 +110,59 @@ def predict(
                 answer = {"class": names[int(row.argmax())]}
                 answer["probabilities"] = dict(zip(names, map(float, row), strict=True))
             typer.echo(json.dumps({"image": str(path), **answer, "done": picture.done}))
-        return
-    if as_csv:
+    elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["image", *([] if values else ["class"]), *names])
         for path, row in zip(paths, numbers, strict=True):
             best = [] if values else [names[int(row.argmax())]]
             writer.writerow([path, *best, *(f"{value:.6g}" for value in row)])
-        return
-    console = Screen()
-    shown = _shown(paths, images)
-    if values:
-        console.show(_values(shown, numbers, names))
-    elif every:
-        console.show(_downwards(shown, _ranked(numbers, names), "class"))
     else:
-        console.show(_likeliest(shown, _ranked(numbers, names), console.width))
-    if len(paths) > 1 and not values:
-        counts = Counter(names[index] for index in numbers.argmax(axis=1).tolist())
-        shares = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())
-        console.say(f"{len(paths):,} pictures: {shares}")
-    if passed:
-        console.say(f"skipped: {passed}", style="yellow")
-    _print_changes(console, shown, read)
+        console = Screen()
+        shown = _shown(paths, images)
+        if values:
+            console.show(_values(shown, numbers, names))
+        elif every:
+            console.show(_downwards(shown, _ranked(numbers, names), "class"))
+        else:
+            console.show(_likeliest(shown, _ranked(numbers, names), console.width))
+        if len(paths) > 1 and not values:
+            counts = Counter(names[index] for index in numbers.argmax(axis=1).tolist())
+            shares = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())
+            console.say(f"{len(paths):,} pictures: {shares}")
+        if passed:
+            console.say(f"skipped: {passed}", style="yellow")
+        _print_changes(console, shown, read)
+    _complain(refused)
+    if refused:
+        raise typer.Exit(1)
+
+
+def _read(
+    paths: list[Path], rule: "Pictures", invert: bool | None
+) -> "tuple[list[Path], list[Picture], list[DataError]]":
+    """The paths of pictures that can be read, the pictures, and the errors of the others.
+
+    Raises the last of these if no picture can be read.
+    """
+    from fastcnn.data import read_picture
+    from fastcnn.errors import DataError
+
+    readable, read, refused = [], [], []
+    for path in paths:
+        try:
+            read.append(read_picture(path, rule, invert=invert))
+            readable.append(path)
+        except DataError as error:
+            refused.append(error)
+    if not read:
+        _complain(refused[:-1])
+        raise refused[-1]
+    return readable, read, refused
+
+
+def _complain(refused: "list[DataError]") -> None:
+    for error in refused:
+        complain(f"error: {sentence(error)}")
 
 
 def _shown(paths: list[Path], given: list[Path]) -> list[str]:

@@ -17,7 +17,7 @@ from fastcnn.data.picture_tree import Source
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.storage import allocate
-from fastcnn.errors import ConfigurationError, counted
+from fastcnn.errors import ConfigurationError, DataError, counted
 from fastcnn.scalars import is_integer
 
 log = logging.getLogger("fastcnn.data")
@@ -108,6 +108,8 @@ def as_size(value: Any) -> tuple[int, int]:
     return int(sizes[0]), int(sizes[-1])
 
 
+#: Pictures named of those that cannot be read.
+REFUSED = 5
 #: Name, label and bytes of a picture.
 Listed = tuple[str, int, Source]
 
@@ -181,7 +183,7 @@ def read_pictures(
     """Read pictures by a rule as bytes (N, C, H, W), on all cores: decoders release the GIL.
 
     They are kept in memory, or in a temporary file if they would take more than half of it.
-    ``done`` counts the conversions. Raises DataError for the first that cannot be read.
+    ``done`` counts the conversions. Raises DataError for all that cannot be read.
     """
     _, height, width = rule.shape
     images = allocate(
@@ -190,22 +192,30 @@ def read_pictures(
         f"{title}: {len(sources):,} pictures of {width} x {height} pixels",
     )
 
-    def read(start: int) -> Counter[str]:
-        changes = Counter[str]()
+    def read(start: int) -> tuple[Counter[str], list[str]]:
+        changes, refused = Counter[str](), []
         for index in range(start, min(start + BLOCK, len(sources))):
-            picture = read_picture(sources[index], rule)
+            try:
+                picture = read_picture(sources[index], rule)
+            except DataError as error:
+                refused.append(str(error))
+                continue
             images[index] = picture.pixels
             changes.update(picture.done)
-        return changes
+        return changes, refused
 
     starts = range(0, len(sources), BLOCK)
     with ThreadPoolExecutor(max(1, min(available_cores(), len(starts)))) as pool:
         try:
-            counted = list(pool.map(read, starts))
+            blocks = list(pool.map(read, starts))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    if refused := [reason for _, some in blocks for reason in some]:
+        more = len(refused) - REFUSED
+        rest = [f"and {counted(more, 'more picture')}"] if more > 0 else []
+        raise DataError("; ".join([*refused[:REFUSED], *rest]))
     if done is not None:
-        for changes in counted:
+        for changes, _ in blocks:
             done.update(changes)
     return images

@@ -115,9 +115,7 @@ def build_network(
     Raises
     ------
     ConfigurationError
-        If there is none with that name, or it does not have ``outputs`` outputs per sample.
-    ShapeError
-        If it does not accept these samples.
+        If there is none with that name.
     """
     if isinstance(architecture, Model):
         network = deepcopy(architecture)
@@ -147,12 +145,35 @@ def build_network(
             f"architecture must be one of {', '.join([AUTO, *NETWORKS, *MODELS])}, a model, or a "
             f"function of (input_shape, outputs, seed), got {architecture!r}"
         )
-    given = network.output_shape(input_shape)
+    return network
+
+
+def sample_shape(network: Model, input_shape: Shape, outputs: int) -> Shape:
+    """The shape of a sample for a network: (C, L) for sequences, which look like grey images.
+
+    Raises
+    ------
+    ConfigurationError
+        If the network does not have ``outputs`` outputs per sample.
+    ShapeError
+        If it does not accept these samples.
+    """
+    try:
+        given = network.output_shape(input_shape)
+    except ShapeError as of_image:
+        if len(input_shape) != 3 or input_shape[0] != 1:
+            raise
+        input_shape = input_shape[1:]
+        try:
+            given = network.output_shape(input_shape)
+        except ShapeError as of_sequence:
+            layers = (str(error).partition(":")[0] for error in (of_image, of_sequence))
+            raise (of_image if len(set(layers)) == 1 else of_sequence) from None
     if given != (outputs,):
         raise ConfigurationError(
             f"architecture: the network has outputs of shape {given}, {outputs} are needed"
         )
-    return network
+    return input_shape
 
 
 def _auto(input_shape: Shape, outputs: int, samples: int, seed: int) -> Model:

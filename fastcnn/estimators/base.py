@@ -18,7 +18,7 @@ from fastcnn.data.picture_sets import Reading, read_pictures
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import CheckpointError, ConfigurationError, NonFiniteError, ShapeError
-from fastcnn.estimators.architectures import build_network, input_geometry
+from fastcnn.estimators.architectures import build_network, input_geometry, sample_shape
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
@@ -180,13 +180,14 @@ class NetworkEstimator(BaseEstimator):
         )
         if self.input_layout_ == "NHWC" and (self.input_shape, self.layout) == (None, None):
             log.warning("X of shape %s: the channels are last", x.shape)
-        x = self._shaped(x)
-        dtype = np.float32 if self._is_image() or x.dtype == np.float32 else np.float64
         outputs = self._outputs(target)
         self.model_: Model = build_network(
             self.architecture, self.input_shape_, outputs, len(x), self._seed
         )
-        self.model_.to(dtype)
+        self.input_shape_ = sample_shape(self.model_, self.input_shape_, outputs)
+        x = self._shaped(x)
+        is_table = len(self.input_shape_) == 1 and x.dtype != np.float32
+        self.model_.to(np.float64 if is_table else np.float32)
         self.model_.input_shape = self.input_shape_
         if self._is_image():
             self._of_bytes = x.dtype == np.uint8
@@ -231,7 +232,9 @@ class NetworkEstimator(BaseEstimator):
         )
         x = arrays[0] if isinstance(arrays, tuple) else arrays
         if x.ndim > 4:
-            raise ShapeError(f"X must be (N, C, H, W), (N, H, W) or (N, features), got {x.shape}")
+            raise ShapeError(
+                f"X must be (N, C, H, W), (N, H, W), (N, C, L) or (N, features), got {x.shape}"
+            )
         return arrays
 
     def _read(self, X: Any, reset: bool) -> Any:
@@ -277,7 +280,7 @@ class NetworkEstimator(BaseEstimator):
         ) and all(isinstance(size, (int, np.integer)) and size > 0 for size in shape)
         if not whole or len(shape) not in (1, 2, 3):
             raise ConfigurationError(
-                f"input_shape must be (C, H, W), (H, W) or (features,), got {shape!r}"
+                f"input_shape must be (C, H, W), (H, W), (C, L) or (features,), got {shape!r}"
             )
         sizes = tuple(int(size) for size in shape)
         return (1, *sizes) if len(sizes) == 2 else sizes

@@ -36,9 +36,10 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         of shape (N, C, H, W), (N, H, W, C) or (N, H, W) holds images, and (N, features) a table,
         unless ``features`` is a square of at least 8 x 8: then it holds images of one channel. The
         position of the channels is inferred from the shape (1 to 4 channels, or else square images)
-        and recorded in ``input_layout_``; an ambiguous shape is refused. Images are normalised by
+        and recorded in ``input_layout_``; an ambiguous shape is refused. A network that takes
+        sequences, not images, gets X of shape (N, C, L), or ``(C, L)``. Images are normalised by
         the mean and deviation of each channel measured in ``fit``, by the model itself
-        (``model_.preprocessing``); tables are used unchanged (scale them, for example with
+        (``model_.preprocessing``); other samples are used unchanged (scale them, for example with
         StandardScaler).
     epochs : int, optional
         By default enough for 2,000 steps, at least 10 and at most 200.

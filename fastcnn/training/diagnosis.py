@@ -98,8 +98,8 @@ class Diagnosis(Callback):
 
     def on_steps(self, steps: Steps) -> None:
         """Store the first loss, and the largest learning rates."""
-        if steps.step == len(steps.losses):
-            self._first = steps.losses[0]
+        if math.isinf(self._first):  # the loss is 0 if all targets have weight 0
+            self._first = next((loss for loss in steps.losses if loss), math.inf)
         rates = steps.learning_rates
         self._rates = [self._rates[0] or rates[0], max(self._rates[1], *rates), rates[-1]]
         self._peak = max(self._peak, *rates)
@@ -168,7 +168,7 @@ class Diagnosis(Callback):
                 "raise the learning rate or the variance of the initial weights, and look for a "
                 "layer that passes no gradient",
             )
-        lowest = min(losses)
+        lowest = min((loss for loss in losses if loss), default=0.0)
         rise, size = losses[-1] - lowest, abs(lowest)  # of some losses the lowest is below 0
         far = rise > (DIVERGED - 1.0) * size and rise > 0.1 * (chance or size)
         first = self._first

@@ -53,7 +53,7 @@ def grid(space: Space) -> list[dict[str, Any]]:
                 f"{name}: a grid needs values, as in {name}=0.01,0.1; ranges need a number of "
                 "random trials (--trials, trials=)"
             )
-        words = [repr(value) for value in values]
+        words = ["none" if value is None else repr(value) for value in values]
         if repeated := next((word for word in words if words.count(word) > 1), None):
             raise ConfigurationError(f"{name}: a grid needs different values, got {repeated} twice")
     combinations = itertools.product(*space.values())  # type: ignore[arg-type]

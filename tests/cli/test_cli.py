@@ -87,6 +87,22 @@ def test_predict(run: Path, tmp_path: Path) -> None:
         assert line["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
 
 
+def test_pictures_that_cannot_be_read_do_not_stop_the_others(run: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for index, image in enumerate(data.draw_digits(2, seed=9)[0]):
+        Image.fromarray(image[0]).save(tmp_path / f"{index}.png")
+    damaged = [tmp_path / "0b.png", tmp_path / "0c.png"]
+    for path in damaged:
+        path.write_bytes(b"no picture")
+    output = process("predict", run, "--json", tmp_path, code=1)
+    whole = [json.loads(line)["image"] for line in output.splitlines() if line.startswith("{")]
+    assert whole == [str(tmp_path / "0.png"), str(tmp_path / "1.png")]
+    for text in (output, fastcnn("predict", run, *damaged, code=2)):
+        refused = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert all(f"{path}: not" in line for path, line in zip(damaged, refused, strict=True))
+
+
 def test_few_pictures_are_classified_without_the_engine(run: Path, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -222,6 +238,7 @@ def test_export_to_c(run: Path, tmp_path: Path) -> None:
         (("--out", path, "--calibration", 9), "--calibration has no effect without --int8"),
         (("--out", path, "--fold"), "--fold has no effect without --out FILE.onnx"),
         (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h, .py or .html"),
+        (("--out", "."), ".py or .html, got '.'"),
     ):
         assert message in fastcnn("export", run, *arguments, code=2)
 

@@ -1,6 +1,7 @@
 """Behaviour common to all commands: Ctrl-C at any time, and empty arguments."""
 
 import io
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,17 @@ def test_the_exit_code_is_that_of_the_signal(
         main()
     assert ended.value.code == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_an_output_that_is_full_is_named() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastcnn", "data", "list"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the output cannot be read or written (")
 
 
 def test_characters_that_the_output_lacks_are_written_as_their_numbers(

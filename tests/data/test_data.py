@@ -339,9 +339,10 @@ def test_folder_of_classes(tmp_path: Path) -> None:
     assert train.classes == ("cat", "dog")
     assert (len(train), len(test)) == (17, 3)
     assert train.input_shape == (3, 6, 8)
-    (tmp_path / "pets" / "cat" / "bad.png").write_bytes(b"no")
-    with pytest.raises(DataError, match=r"bad\.png"):
-        data.load(tmp_path / "pets")
+    for index in range(12):
+        (tmp_path / "pets" / "cat" / f"bad{index}.png").write_bytes(b"no")
+    with pytest.raises(DataError, match=r"bad0\.png: not(.*; ){5}and \d more pictures$"):
+        data.load(tmp_path / "pets", image_size=8)
     (tmp_path / "empty" / "a").mkdir(parents=True)
     with pytest.raises(DataError, match="at least two classes"):
         data.load(tmp_path / "empty")

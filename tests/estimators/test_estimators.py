@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_info
 from fastcnn.data import draw_digits
 from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
 from fastcnn.estimators import CNNClassifier, CNNRegressor, CNNTransformer
-from fastcnn.layers import Flatten, Linear, Sequential
+from fastcnn.layers import Conv1d, Flatten, GlobalAvgPool1d, Linear, ReLU, Sequential
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.models import report_cnn
 from fastcnn.optim import SGD
@@ -33,6 +33,31 @@ from fastcnn.optim import SGD
 )
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
+
+
+def slow_and_fast(outputs: int, seed: int = 0) -> Sequential:
+    return Sequential(
+        Conv1d(2, 8, 5, seed=seed), ReLU(), GlobalAvgPool1d(), Flatten(),
+        Linear(8, outputs, seed=seed),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "network", [slow_and_fast(2), lambda shape, outputs, seed: slow_and_fast(outputs, seed)]
+)
+def test_sequences(network: Any) -> None:
+    generator = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    phases = generator.uniform(0, 6, (60, 2, 1))
+    X = np.sin((0.3 + y)[:, None, None] * np.arange(40) + phases)
+    made = CNNClassifier(network, lr=0.02, epochs=60, random_state=0).fit(X, y)
+    assert made.input_shape_ == (2, 40)
+    assert made.score(X, y) > 0.95
+    flat = CNNClassifier(network, input_shape=(2, 40), lr=0.02, epochs=60, random_state=0)
+    flat.fit(X.reshape(60, -1), y)
+    assert (flat.predict_proba(X.reshape(60, -1)) == made.predict_proba(X)).all()
+    with pytest.raises(ShapeError, match="layer '0', Conv1d"):
+        made.fit(X[:, :1], y)
 
 
 @pytest.fixture(scope="module")

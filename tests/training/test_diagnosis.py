@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,28 @@ def test_losses_below_0(data: tuple[Dataset, Dataset]) -> None:
 
 def epoch_record(number: int, train: float, test: float) -> dict[str, Any]:
     return {"epoch": number, "train_loss": train, "test_loss": test, "validation_loss": None}
+
+
+class Epochs:
+    """Batches of digits, whose targets are ignored in the first epoch."""
+
+    def __init__(self, train: Dataset) -> None:
+        self.train, self.epoch = train, 0
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        self.epoch += 1
+        for part in (slice(0, 32), slice(32, 64)):
+            labels = self.train.labels[part]
+            yield self.train.images[part], np.full(32, -100) if self.epoch == 1 else labels
+
+
+def test_epochs_without_targets_are_no_start_to_rise_from(data: tuple[Dataset, Dataset]) -> None:
+    loss = fastcnn.CrossEntropyLoss(ignore_index=-100)
+    model = fastcnn.models.report_cnn(seed=0)
+    assert "diverging" not in findings(model, Epochs(data[0]), loss=loss, optimizer=SGD(0.0))
 
 
 def test_overfitting(data: tuple[Dataset, Dataset]) -> None:

@@ -169,6 +169,7 @@ def test_the_best_settings_are_the_first_of_the_ranking() -> None:
         (lambda: Span(1.5, 2.5, whole=True), "needs whole ends, got 1.5..2.5"),
         (lambda: grid({"lr": []}), "lr: needs a list of values, or a range, got"),
         (lambda: grid({"lr": [1, 2, 1]}), "lr: a grid needs different values, got 1 twice"),
+        (lambda: grid({"lr": [None, None]}), "lr: a grid needs different values, got none twice"),
         (lambda: draw({"lr": []}, 3), "lr: needs a list of values"),
         (lambda: grid({"lr": "0.1"}), "lr: needs a list of values, or a range, got '0.1'"),
         (lambda: draw({"lr": 0.1}, 3), "lr: needs a list of values, or a range, got 0.1"),  # type: ignore[dict-item]
