@@ -64,6 +64,22 @@ def test_what_fits_is_loaded_and_the_rest_is_reported() -> None:
     assert (model["fc"].weight == own["fc.weight"]).all()  # type: ignore[attr-defined]
 
 
+def test_the_counter_of_batch_normalisation_may_be_missing() -> None:
+    """As in PyTorch: the model keeps its own."""
+    model = fastcnn.Sequential(fastcnn.Conv2d(1, 2, 1), fastcnn.BatchNorm2d(2))
+    state = {key: value + 1 for key, value in model.state_dict().items()}
+    model.state_dict()["1.num_batches_tracked"][...] = 7
+    del state["1.num_batches_tracked"]
+    report = model.load_state_dict(state)
+    assert report.fits
+    assert "1.num_batches_tracked" not in report.loaded
+    assert model.state_dict()["1.num_batches_tracked"] == 7
+    np.testing.assert_array_equal(model.state_dict()["1.running_mean"], [1, 1])
+    del state["1.running_mean"]
+    with pytest.raises(fastcnn.errors.CheckpointError, match=r"missing \['1.running_mean'\]"):
+        model.load_state_dict(state)
+
+
 def test_skipped_keys_are_neither_missing_nor_unexpected() -> None:
     model, state = network(5), network(seed=4).copy_state()
     state["aux.weight"] = np.zeros(2)

@@ -269,7 +269,8 @@ class Model(Prediction, Connections, Layer):
         state : mapping of str to array_like
         strict : bool
             Whether missing or unexpected keys and mismatched shapes are errors. If False, matching
-            arrays are loaded.
+            arrays are loaded. As in PyTorch, batch normalisation's ``num_batches_tracked``, which
+            files of old versions lack, may be missing, and is then kept.
         skip : sequence of str
             Patterns of keys to leave out: ``["fc.*"]`` keeps the model's own last layer.
 

@@ -74,6 +74,8 @@ class LoadReport:
         return "\n".join(f"{what}: {_named(names)}" for what, names in parts if names)
 
 
+#: The last part of keys that may be missing, as in PyTorch: files of old versions have none.
+COUNTER = "num_batches_tracked"
 #: Number of keys named on a line.
 NAMED = 6
 
@@ -125,7 +127,9 @@ def matched(
         users.setdefault(first, []).append(key)
     users = {first: used for first, used in users.items() if not skipped & set(used)}
     given = {first: [key for key in used if key in state] for first, used in users.items()}
-    missing = [first for first, used in given.items() if not used]
+    missing = [
+        first for first, used in given.items() if not used and first.split(".")[-1] != COUNTER
+    ]
     unexpected = [key for key in state if key not in own and key not in skipped]
     if as_flag("load_state_dict", "strict", strict) and (missing or unexpected):
         raise CheckpointError(
