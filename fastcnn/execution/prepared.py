@@ -65,8 +65,8 @@ class _Kept:
 _compare = _memcmp()
 _kept: "weakref.WeakKeyDictionary[Model, dict[Any, _Kept]]" = weakref.WeakKeyDictionary()
 _lock = forks.lock()
-#: Maximum samples that are run at a time, and maximum passes (input shapes and numbers of threads)
-#: kept for a model.
+#: Maximum samples that are run at a time, and maximum passes kept for a model: of input shapes,
+#: numbers of threads and algorithms.
 MOST, KEPT = 256, 4
 
 
@@ -81,8 +81,10 @@ def prepared(model: "Model", graph: Graph, threads: int) -> "Inference":
     Unsupported
         If the engine does not support the model.
     """
+    from fastcnn.backends.lanes import forced_algorithm
+
     vector = model.parameter_vector
-    key = graph.input_shape, threads
+    key = graph.input_shape, threads, forced_algorithm()
     with _lock:
         passes = _kept.setdefault(model, {})
         found = passes.get(key)

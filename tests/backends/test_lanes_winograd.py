@@ -879,3 +879,15 @@ def test_a_session_keeps_the_algorithm_of_its_block() -> None:
         found[name] = session.logits(x)
         np.testing.assert_array_equal(found[name], inside)
     assert (found[None] != found["direct"]).any()
+
+
+def test_a_model_predicts_with_the_algorithm_of_the_block() -> None:
+    """Also if it has predicted before."""
+    model = fastcnn.Sequential(fastcnn.Conv2d(16, 16, 3, padding=1, seed=0), input_shape=(16, 8, 8))
+    x = np.random.default_rng(0).standard_normal((40, 16, 8, 8)).astype(np.float32)
+    before = model(x)
+    with conv_algorithm("direct"):
+        direct = model(x)
+        np.testing.assert_array_equal(direct, fastcnn.session(model).logits(x))
+    assert (direct != before).any()
+    np.testing.assert_array_equal(model(x), before)

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastcnn.backends import im2col
 from fastcnn.backends.joint import joint_functions
-from fastcnn.backends.lanes.convolution.algorithms import conv_algorithm
+from fastcnn.backends.lanes.convolution.algorithms import conv_algorithm, forced_algorithm
 from fastcnn.backends.lanes.convolution.direct.gradient_tiles import TilePart
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.backends.lanes.kernels.cost import Cost

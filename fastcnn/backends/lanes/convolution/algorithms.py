@@ -52,8 +52,7 @@ def conv_algorithm(name: str | None) -> Iterator[None]:
     each of its parts: the forward pass and the gradients of input and weight. With this, algorithms
     can be compared. It applies to what ``lanes`` plans in the block, in the same thread: trainings,
     sessions, functions of :mod:`fastcnn.functional`, and :func:`fastcnn.plan`, whose ``describe``
-    shows the algorithms. A session that was made in the block keeps the algorithm, also after it. A
-    model that has predicted before keeps the pass that was prepared for it: use a session.
+    shows the algorithms. A session that was made in the block keeps the algorithm, also after it.
 
     Parameters
     ----------
@@ -86,14 +85,14 @@ def conv_algorithm(name: str | None) -> Iterator[None]:
         _forced.reset(token)
 
 
-def forced() -> str | None:
+def forced_algorithm() -> str | None:
     """The name of the algorithm that is forced, if any."""
     return _forced.get()
 
 
 def report_refused(used: Iterable[tuple[str, dict[str, str]]]) -> None:
     """Log, once, which parts of a program's convolutions the forced algorithm does not fit."""
-    name = forced()
+    name = forced_algorithm()
     if name is None:
         return
     refused = [
@@ -109,7 +108,7 @@ def report_refused(used: Iterable[tuple[str, dict[str, str]]]) -> None:
 
 def algorithm(g: ConvGeometry, part: Part) -> Algorithm:
     """The first algorithm that accepts a part of a convolution."""
-    name = forced()
+    name = forced_algorithm()
     for found in ALGORITHMS[:-1]:
         asked = name is None or found.name == name
         if asked and found.fits(g, part) and (name or found.pays(g, part)):
@@ -120,7 +119,7 @@ def algorithm(g: ConvGeometry, part: Part) -> Algorithm:
 def chooses(g: ConvGeometry) -> bool:
     """Whether the weight gradient is faster with selected pixels than by the usual algorithm."""
     found = algorithm(g, Part.GRADIENT)
-    if found is WINOGRAD_1D and forced() is None:
+    if found is WINOGRAD_1D and forced_algorithm() is None:
         return g.kernel[1] == 3 or g.group_inputs * g.out_channels <= MOST_PAIRS_OF_FIVE
     return found is DIRECT
 

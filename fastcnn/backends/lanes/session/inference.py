@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn import forks
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
-from fastcnn.backends.lanes.convolution.algorithms import conv_algorithm, forced
+from fastcnn.backends.lanes.convolution.algorithms import conv_algorithm, forced_algorithm
 from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.planning.buffers import LANES
@@ -66,7 +66,7 @@ class Inference:
         check_enabled()
         self.graph = graph
         self.threads = threads
-        self._algorithm = forced()
+        self._algorithm = forced_algorithm()
         #: With more samples memory grows, but time per sample does not shrink.
         self.most = min(most, BATCHES[-1])
         self._parameters = parameters.copy()

@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn import forks
 from fastcnn.backends.geometry import ALL, Mask
 from fastcnn.backends.graph import INPUT, Graph, Node
-from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.convolution.algorithms import forced_algorithm
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.arrays import K_INPUT
 from fastcnn.backends.lanes.session.batches import Batches
@@ -131,4 +131,4 @@ def _operation(algorithm: str | None, *key: Any) -> Operation:
 
 def operation(*key: Any) -> Operation:
     """The same object for equal arguments and the same forced algorithm of convolutions."""
-    return _operation(forced(), *key)
+    return _operation(forced_algorithm(), *key)
