@@ -10,7 +10,9 @@ from fastcnn.cli.screen import Screen, number_columns
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more runs.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of two or more runs.")
+    ],
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("compare.png"),
 ) -> None:
     """Overlay the curves of runs, and list the settings that differ.

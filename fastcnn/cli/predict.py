@@ -37,7 +37,7 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE", help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them."
+            metavar="IMAGE...", help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them."
         ),
     ],
     invert: Invert = None,

@@ -19,6 +19,8 @@ def serve(
 ) -> None:
     """Draw or drop a picture in the browser, and see the output of each layer of a network.
 
+    Example: fastcnn serve RUN
+
     The page and its JSON endpoint can be reached from this machine only:
 
       curl --data-binary @digit.png -H 'Content-Type: image/png' \\

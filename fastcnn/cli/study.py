@@ -14,7 +14,7 @@ from fastcnn.cli.signals import interrupted_code
 def study(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="EXPERIMENT", help="Experiments to run; by default all."),
+        typer.Argument(metavar="EXPERIMENT...", help="Experiments to run; by default all."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the page and the figures.")] = Path("study"),
     data_dir: DataDir = None,

@@ -40,7 +40,7 @@ def sweep(
     parameters: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME=VALUES",
+            metavar="NAME=VALUES...",
             help="NAME=VALUE,VALUE,... or, for random search, NAME=LOW..HIGH (log:LOW..HIGH for "
             "a logarithmic range). Names are the options of fastcnn train with underscores, such "
             "as lr, batch_size, weight_decay.",

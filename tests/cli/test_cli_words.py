@@ -72,6 +72,15 @@ def test_help_fits_80_columns(command: str) -> None:
     assert "…" not in text
 
 
+@pytest.mark.parametrize(
+    ("command", "several"),
+    [("predict", "IMAGE..."), ("compare", "RUN..."), ("sweep", "NAME=VALUES..."),
+     ("study", "EXPERIMENT...")],
+)  # fmt: skip
+def test_arguments_that_may_be_repeated_end_in_dots(command: str, several: str) -> None:
+    assert several in fastcnn(command, "--help").splitlines()[1]
+
+
 @pytest.mark.usefixtures("columns")
 def test_ten_classes_fit_80_columns(run: Path, pictures: Path) -> None:
     text = fastcnn("predict", run, pictures)
