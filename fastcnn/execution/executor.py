@@ -227,10 +227,9 @@ class WrappingExecutor(Executor):
 
 def portions(loss: Loss, samples: Samples, rows: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """The share of some rows in the weight of a whole batch, for each loss; 1 for sums."""
-    if loss.reduction == "sum":
-        return np.ones(loss.count)
     own, total = (totals(loss, samples, each) for each in (rows, whole))
-    return np.divide(own, total, out=np.zeros_like(own), where=total > 0.0)
+    shares = np.divide(own, total, out=np.zeros_like(own), where=total > 0.0)
+    return np.where(loss.sums, 1.0, shares)
 
 
 def totals(loss: Loss, samples: Samples, rows: np.ndarray) -> np.ndarray:

@@ -49,11 +49,6 @@ class JointLoss(Loss):
                 f"{written[0]!r}: a Python loss must be the only loss of a model; write it "
                 "with fastcnn.kernel.loss to combine it with others"
             )
-        if len({loss.reduction for loss in self.losses}) > 1:
-            raise ConfigurationError(
-                "losses of several outputs must all be means, or all have reduction='sum': their "
-                f"scale is set by loss_weights, got {list(self.losses)}"
-            )
         given = [as_number("JointLoss", "weights", value) for value in self.weights]
         weights = given or [1.0] * len(self.losses)
         if len(weights) != len(self.losses) or min(weights) < 0.0 or max(weights) == 0.0:
@@ -123,8 +118,13 @@ class JointLoss(Loss):
 
     @property
     def reduction(self) -> str:  # type: ignore[override]
-        """That of all of them."""
-        return self.losses[0].reduction
+        """``"sum"`` if all of them are sums."""
+        return "sum" if all(self.sums) else "mean"
+
+    @property
+    def sums(self) -> tuple[bool, ...]:
+        """Whether each of them is a sum rather than a mean."""
+        return tuple(loss.reduction == "sum" for loss in self.losses)
 
     def part(
         self, target: np.ndarray, sample_weight: np.ndarray | None, totals: np.ndarray

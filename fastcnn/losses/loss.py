@@ -83,6 +83,11 @@ class Loss:
         """Number of losses in the sum, each with its own mean."""
         return 1
 
+    @property
+    def sums(self) -> tuple[bool, ...]:
+        """Whether each of them is a sum rather than a mean."""
+        return (self.reduction == "sum",)
+
     def target_weights(
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
