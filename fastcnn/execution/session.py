@@ -36,8 +36,8 @@ def session(
     model : Model
         Its ``input_shape`` must be known.
     max_batch : int
-        Maximum samples that are run at a time; larger batches are divided. It bounds the memory and
-        does not change outputs.
+        Maximum samples that are run at a time; larger batches are divided. It bounds the memory,
+        and changes outputs by rounding at most.
     threads : int, optional
         By default as in training: ``FASTCNN_NUM_THREADS``, or the number of cores. Outputs do not
         depend on it.
