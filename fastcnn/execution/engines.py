@@ -142,10 +142,11 @@ class Lease:
     def __init__(
         self, model: "Model", graph: Graph, batch: int, threads: int | None, **build: Any
     ) -> None:
-        from fastcnn.backends.lanes import default_threads
+        from fastcnn.backends.lanes import default_threads, forced_algorithm
 
         threads = default_threads() if threads is None else threads
-        self._key = (graph.input_shape, batch, threads, tuple(sorted(build.items())))
+        options = tuple(sorted(build.items()))
+        self._key = (graph.input_shape, batch, threads, forced_algorithm(), options)
         self._idle = _idle.setdefault(model, _Idle())
         found = self._idle.take(self._key, graph, model.parameter_vector)
         self.engine = found or make_engine(model, graph, batch, threads, **build)

@@ -63,6 +63,13 @@ def session(
     return InferenceSession(model, max_batch, threads)
 
 
+def _received(algorithm: str | None, *arguments: Any) -> "InferenceSession":
+    from fastcnn.backends.lanes import conv_algorithm
+
+    with conv_algorithm(algorithm):
+        return InferenceSession(*arguments)
+
+
 class InferenceSession(Answers):
     """A model prepared for inference; made by :func:`session`.
 
@@ -102,7 +109,8 @@ class InferenceSession(Answers):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Prepared passes contain addresses of this process.
-        return InferenceSession, (self._folded, self.max_batch, self.threads)
+        algorithm = self._inference and self._inference.algorithm
+        return _received, (algorithm, self._folded, self.max_batch, self.threads)
 
     def _on_engine(self) -> "Inference":
         made = make_inference(self._folded, self._folded.graph(), self.max_batch, self.threads)

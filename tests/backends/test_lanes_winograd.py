@@ -1,5 +1,6 @@
 """Winograd convolutions: their matrices, rounding errors, and where they are used."""
 
+import pickle
 from copy import deepcopy
 from functools import partial, reduce
 
@@ -50,7 +51,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_phases.records import K_GRADI
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.pool import K_UNPOOL
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution import predict_logits
+from fastcnn.execution import loss_and_gradients, predict_logits
 from fastcnn.execution.prepared import make_inference
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from tests.backends.one_convolution import Convolution, error
@@ -868,7 +869,7 @@ def test_what_an_algorithm_does_not_fit_is_logged_once(caplog: pytest.LogCapture
 
 
 def test_a_session_keeps_the_algorithm_of_its_block() -> None:
-    """Also for numbers of samples that it plans for after the block."""
+    """Also for numbers of samples that it plans for after the block, and in another process."""
     model = fastcnn.Sequential(fastcnn.Conv2d(16, 16, 3, padding=1, seed=0), input_shape=(16, 8, 8))
     x = np.random.default_rng(0).standard_normal((40, 16, 8, 8)).astype(np.float32)
     found = {}
@@ -878,6 +879,8 @@ def test_a_session_keeps_the_algorithm_of_its_block() -> None:
             inside = whole.logits(x)
         found[name] = session.logits(x)
         np.testing.assert_array_equal(found[name], inside)
+        received = pickle.loads(pickle.dumps(session))
+        np.testing.assert_array_equal(received.logits(x), inside)
     assert (found[None] != found["direct"]).any()
 
 
@@ -891,3 +894,16 @@ def test_a_model_predicts_with_the_algorithm_of_the_block() -> None:
         np.testing.assert_array_equal(direct, fastcnn.session(model).logits(x))
     assert (direct != before).any()
     np.testing.assert_array_equal(model(x), before)
+
+
+def test_gradients_use_the_algorithm_of_the_block() -> None:
+    """Also if the model's idle engine is of another one, before the block or after it."""
+    layers = fastcnn.Conv2d(16, 16, 3, padding=1), fastcnn.Flatten(), fastcnn.Linear(1024, 3)
+    model = fastcnn.Sequential(*layers, input_shape=(16, 8, 8))
+    x = np.random.default_rng(0).standard_normal((40, 16, 8, 8)).astype(np.float32)
+    found = []
+    for name in (None, "direct", None):
+        with conv_algorithm(name):
+            found.append(loss_and_gradients(model, x, np.arange(40) % 3)[2])
+    assert (found[1] != found[0]).any()
+    np.testing.assert_array_equal(found[2], found[0])

@@ -66,7 +66,7 @@ class Inference:
         check_enabled()
         self.graph = graph
         self.threads = threads
-        self._algorithm = forced_algorithm()
+        self.algorithm = forced_algorithm()
         #: With more samples memory grows, but time per sample does not shrink.
         self.most = min(most, BATCHES[-1])
         self._parameters = parameters.copy()
@@ -131,7 +131,7 @@ class Inference:
         """
         found = self._chosen.get(count)
         if found is None:
-            with self._lock, conv_algorithm(self._algorithm):
+            with self._lock, conv_algorithm(self.algorithm):
                 found = self._fastest(count)
                 found.segments(1)  # compiled now, not by the first run
                 self._chosen[count] = found
