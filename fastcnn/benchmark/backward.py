@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional as F
-from fastcnn.benchmark.contest import Compared, Contestant, compete
+from fastcnn.benchmark.contest import Compared, Contestant, compete, timed_on_few
 from fastcnn.benchmark.layer_cases import LayerCase, convolution, relative_difference
 from fastcnn.benchmark.results import Result
-from fastcnn.timing import Timing, repeated, timed
+from fastcnn.timing import repeated
 
 #: Samples given to the nested loops, whose time is reported per sample.
 REFERENCE_SAMPLES = 1
@@ -137,8 +137,9 @@ def _contestants(case: Case) -> Iterator[Contestant]:
         parts = made if isinstance(made, tuple) else (made,)
         return tuple(part for part in parts if part is not None)
 
-    expected, seconds = timed(lambda: call("reference", few))
-    loops = Timing([seconds * case.layer.batch / REFERENCE_SAMPLES])
+    expected, loops = timed_on_few(
+        lambda: call("reference", few), REFERENCE_SAMPLES, case.layer.batch
+    )
 
     def compared(backend: str) -> Compared:
         difference = relative_difference(call(backend, few), expected)

@@ -3,18 +3,19 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.results import Result
-from fastcnn.timing import PAUSE, Timing, measure
+from fastcnn.timing import PAUSE, Timing, measure, timed
 
 log = logging.getLogger("fastcnn.bench")
 
 BASELINE = "im2col"
 NAN = float("nan")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class Compared:
         if self.difference is None or self.difference <= limit:
             return self
         return replace(self, why=f"not timed: {what} by {self.difference:.1e}")
+
+
+def timed_on_few(call: Callable[[], Made], few: int, batch: int) -> tuple[Made, Timing]:
+    """What a call on few samples returns, and its timing for a batch: of the nested loops."""
+    call()  # the first one may import
+    made, seconds = timed(call)
+    return made, Timing([seconds * batch / few])
 
 
 #: Name, threads, and what makes and compares a contestant.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from fastcnn import functional as F
-from fastcnn.benchmark.contest import Compared, compete
+from fastcnn.benchmark.contest import Compared, compete, timed_on_few
 from fastcnn.benchmark.layer_cases import (
     BATCH,
     Arrays,
@@ -23,7 +23,7 @@ from fastcnn.benchmark.layer_runs import lanes_run
 from fastcnn.benchmark.results import Result, short
 from fastcnn.execution.workers import workers
 from fastcnn.text_table import text_table
-from fastcnn.timing import Timing, repeated, timed
+from fastcnn.timing import repeated
 
 #: The second convolution of the report's network.
 SHAPE, OUTPUTS, PADDING = (4, 14, 14), 8, 1
@@ -159,9 +159,9 @@ def bench_ladder(
     exact = RUNGS[-2].run(case, arrays).results()[:2]
 
     def loops() -> Compared:
-        made, spent = timed(RUNGS[0].run(case, few).results)
+        made, timing = timed_on_few(RUNGS[0].run(case, few).results, FEW, BATCH)
         difference = relative_difference(made, expected)
-        return Compared(difference, timing=Timing([spent * BATCH / FEW])).within(TOLERANCE)
+        return Compared(difference, timing=timing).within(TOLERANCE)
 
     def compared(rung: Rung) -> Compared:
         difference = relative_difference(rung.run(case, few).results(), expected)

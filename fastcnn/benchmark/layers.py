@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.lanes import Unsupported
-from fastcnn.benchmark.contest import BASELINE, Compared, Contestant, compete
+from fastcnn.benchmark.contest import BASELINE, Compared, Contestant, compete, timed_on_few
 from fastcnn.benchmark.layer_cases import (
     BATCH,
     Arrays,
@@ -21,7 +21,7 @@ from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Result
 from fastcnn.operations import OPERATIONS, elementwise_operations
-from fastcnn.timing import PAUSE, Timing, timed
+from fastcnn.timing import PAUSE
 
 #: Largest difference from im2col's results, relative to the largest of these.
 TOLERANCE = 1e-4
@@ -141,11 +141,10 @@ def _contestants(
 
 
 def _reference(case: LayerCase, arrays: Arrays, backward: bool) -> Compared:
-    """The nested loops on few samples, run once; compared with im2col on the same samples."""
+    """The nested loops on few samples, timed once; compared with im2col on the same samples."""
     few = arrays.first(REFERENCE_SAMPLES)
     run, other = (alone_run(case, few, backend, backward, 1) for backend in ("reference", BASELINE))
-    made, seconds = timed(run.results)
-    timing = Timing([seconds * BATCH / REFERENCE_SAMPLES])
+    made, timing = timed_on_few(run.results, REFERENCE_SAMPLES, BATCH)
     apart = relative_difference(made, other.results())
     return Compared(apart, timing=timing).within(TOLERANCE)
 

@@ -13,8 +13,6 @@ from fastcnn.scalars import is_number, make_plain
 Slots = dict[str, np.ndarray]
 #: For each setting its smallest value, and the exclusive upper bound.
 Bounds = dict[str, tuple[float, float]]
-#: The smallest ``eps``: the engine counts smaller numbers as zero, and 0 / 0 is not a number.
-TINY = float(np.finfo(np.float32).tiny)
 
 
 class Optimizer(Protocol):
@@ -60,15 +58,14 @@ class DecaysWeights:
     lr: float
     weight_decay: float
     decoupled_weight_decay: bool
-    #: Bounds of settings other than ``lr`` and ``weight_decay``, at least 0, and ``eps``.
+    #: Bounds of settings other than ``lr``, ``weight_decay`` and ``eps``, which are at least 0.
     bounds: ClassVar[Bounds] = {}
 
     def __post_init__(self) -> None:
         make_plain(self)
         owner, settings = type(self).__name__, fields(self)  # type: ignore[arg-type]
         positive = {"lr", "weight_decay", "eps"} & {each.name for each in settings}
-        least = {name: TINY if name == "eps" else 0.0 for name in sorted(positive)}
-        check_bounds(self, **{name: (low, math.inf) for name, low in least.items()} | self.bounds)
+        check_bounds(self, **dict.fromkeys(sorted(positive), (0.0, math.inf)) | self.bounds)
         for each in settings:
             value = getattr(self, each.name)
             if type(each.default) is bool and type(value) is not bool:

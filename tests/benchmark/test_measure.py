@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastcnn import functional as F
 from fastcnn.benchmark import backward, inference, steps
 from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.results import Result, table_of
@@ -13,6 +14,7 @@ from fastcnn.benchmark.work import LEARNING_RATE, OwnTrainer, largest_difference
 from fastcnn.execution import make_executor
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
+from tests.benchmark.conftest import Clock
 
 QUICK: dict[str, Any] = {"rounds": 2, "seconds": 0.002}
 
@@ -103,6 +105,23 @@ def test_inference_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
         if result.contestant != "reference":
             assert result.difference is not None
             assert result.difference < 1e-5
+
+
+def test_the_first_call_of_the_loops_is_not_timed(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = iter([8.0, 1.0])
+
+    def relu_backward(grad: np.ndarray, x: np.ndarray, *, backend: str) -> np.ndarray:
+        clock.compute(next(costs))
+        return grad
+
+    monkeypatch.setattr(F, "relu_backward", relu_backward)
+    case = next(case for case in backward.cases() if case.layer.operation == "relu")
+    (loops, *_) = backward._contestants(case)
+    timing = loops[2]().timing
+    assert timing is not None
+    assert timing.median / case.layer.batch == 1.0
 
 
 def test_wrong_logits_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

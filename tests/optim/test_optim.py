@@ -22,7 +22,7 @@ from fastcnn.optim import (
     clip_gradient_norm,
     learning_rates,
 )
-from fastcnn.optim.base import TINY, lerp
+from fastcnn.optim.base import lerp
 
 
 def run(optimizer: Any, gradients: list[np.ndarray], start: np.ndarray) -> np.ndarray:
@@ -56,11 +56,11 @@ def test_rmsprop_by_hand() -> None:
     p, g = np.array([1.0]), [np.array([0.5]), np.array([-0.5])]
     # mean squares 0.025, 0.0475; steps g / sqrt of them
     first, second = 0.5 / 0.025**0.5, -0.5 / 0.0475**0.5
-    assert run(RMSprop(0.1, alpha=0.9, eps=TINY), g, p) == pytest.approx(1 - 0.1 * (first + second))
+    assert run(RMSprop(0.1, alpha=0.9, eps=0.0), g, p) == pytest.approx(1 - 0.1 * (first + second))
     smoothed = first + (0.9 * first + second)
-    assert run(RMSprop(0.1, 0.9, TINY, momentum=0.9), g, p) == pytest.approx(1 - 0.1 * smoothed)
+    assert run(RMSprop(0.1, 0.9, 0.0, momentum=0.9), g, p) == pytest.approx(1 - 0.1 * smoothed)
     # mean 0.05, variance 0.0225; with a constant gradient and alpha 0 the variance is zero
-    assert run(RMSprop(0.1, 0.9, TINY, centered=True), g[:1], p) == pytest.approx(
+    assert run(RMSprop(0.1, 0.9, 0.0, centered=True), g[:1], p) == pytest.approx(
         1 - 0.1 * 0.5 / 0.0225**0.5
     )
     assert np.isfinite(run(RMSprop(0.1, 0.0, centered=True), g, p)).all()
@@ -145,8 +145,6 @@ def test_clipping() -> None:
     ("call", "message"),
     [
         (lambda: SGD(-1.0), "SGD: lr must be at least"),
-        (lambda: Adam(eps=0.0), "Adam: eps must be at least 1.17549e-38, got 0.0"),
-        (lambda: AdamW(eps=1e-40), "AdamW: eps must be at least 1.17549e-38"),
         (lambda: SGD(float("nan")), "SGD: lr must be at least"),
         (lambda: SGD(float("inf")), "SGD: lr must be at least 0 and below inf, got inf"),
         (lambda: SGD("0.1"), "SGD: lr must be a number, got '0.1'"),
