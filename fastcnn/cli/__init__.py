@@ -53,6 +53,8 @@ def _run(make: Callable[[list[str]], Any]) -> int:
     from fastcnn.errors import FastcnnError, sentence
 
     logging.lastResort = Lines(logging.WARNING)
+    if sys.stdout is None:  # closed when the command was started
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal's or file's encoding may lack characters of a path or a class name.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -61,8 +63,7 @@ def _run(make: Callable[[list[str]], Any]) -> int:
         _check_empty(sys.argv[1:])
         arguments = [_with_home(argument) for argument in sys.argv[1:]]
         status = make(arguments)(args=arguments, standalone_mode=False)
-        if sys.stdout is not None:  # not closed when the command was started
-            sys.stdout.flush()
+        sys.stdout.flush()
     except (FastcnnError, OSError, MemoryError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise

@@ -1,5 +1,6 @@
 """Behaviour common to all commands: Ctrl-C at any time, and empty arguments."""
 
+import csv
 import io
 import subprocess
 import sys
@@ -62,6 +63,20 @@ def test_an_output_that_is_full_is_named() -> None:
         )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("error: the output cannot be read or written (")
+
+
+def test_an_output_that_was_closed_takes_all_that_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+
+    def make(arguments: list[str]) -> Any:
+        return lambda **_: csv.writer(sys.stdout).writerow(["image", "class"]) and None
+
+    with pytest.raises(SystemExit) as ended:
+        run(make)
+    sys.stdout.close()
+    assert ended.value.code == 0
 
 
 def test_characters_that_the_output_lacks_are_written_as_their_numbers(
