@@ -17,6 +17,7 @@ from fastcnn.cli.lines import complain
 from fastcnn.cli.screen import Screen, number_columns
 from fastcnn.cli.signals import interrupted_code
 from fastcnn.cli.training_data import data_words, free_folder, load_training, train_words
+from fastcnn.errors import ConfigurationError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +102,6 @@ def sweep(
 
       fastcnn sweep lr=0.01,0.03 sampling=shuffled,balanced --metric f1
     """
-    from fastcnn.errors import ConfigurationError
     from fastcnn.files import make_folder
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.search import TreeParzen
@@ -185,8 +185,6 @@ class Ranks:
 
     def collect(self, stream: "Iterator[Trial]", total: int, path: Path) -> int:
         """Write each trial to a file, and show it; returns the exit code of an interrupt, or 0."""
-        from fastcnn.errors import counted
-
         began = time.perf_counter()
         code = 0
         with (
@@ -211,8 +209,6 @@ class Ranks:
 
     def show(self) -> None:
         """Print the table of the best trials."""
-        from fastcnn.errors import counted
-
         count = len(self.trials)
         rate = 60 * count / self.seconds
         title = f"{counted(count, 'trial')} in {self.seconds:.1f} s, {rate:.0f} a minute"
@@ -248,8 +244,6 @@ class Ranks:
 
     def check(self) -> None:
         """Exit with 1 if a trial failed."""
-        from fastcnn.errors import counted
-
         failed = [trial for trial in self.trials if trial.status == "failed"]
         if failed:
             complain(
@@ -264,8 +258,6 @@ def _space(parameters: list[str]) -> dict[str, Any]:
 
     Raises ConfigurationError if a setting is given twice, or one cannot be read.
     """
-    from fastcnn.errors import ConfigurationError
-
     space: dict[str, Any] = {}
     for text in parameters:
         name, values = parse_parameter(text)
@@ -280,7 +272,6 @@ def parse_parameter(text: str) -> tuple[str, Any]:
 
     Raises ConfigurationError if it is neither.
     """
-    from fastcnn.errors import ConfigurationError
     from fastcnn.optim.groups import value_of
     from fastcnn.training.search import Span
 

@@ -17,6 +17,7 @@ from fastcnn.cli.lines import complain, one_voice
 from fastcnn.cli.screen import Screen
 from fastcnn.cli.signals import interrupted_code
 from fastcnn.cli.training_data import free_folder, load_training, typed
+from fastcnn.errors import CheckpointError, ConfigurationError, counted
 from fastcnn.training.callbacks import Callback, TrainingStart
 from fastcnn.training.recipe import Recipe, suited
 
@@ -136,7 +137,6 @@ def train(
 
 def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     """The config of a run to resume, with the given number of epochs; modifies ``given``."""
-    from fastcnn.errors import CheckpointError, ConfigurationError, counted
     from fastcnn.training.run import Run
 
     config = Run.open(folder).config
@@ -173,8 +173,6 @@ class Job:
 
     def describe(self, processes: int) -> str:
         """One line about the network and its data."""
-        from fastcnn.errors import counted
-
         together = f", on {processes} MPI processes" if processes > 1 else ""
         return (
             f"{self.name}: {counted(self.network.num_parameters, 'parameter')}, "
@@ -218,7 +216,6 @@ def _named_job(o: SimpleNamespace, console: Screen) -> Job:
 
 def _plain_job(o: SimpleNamespace, console: Screen) -> Job:
     """The training that the options describe; what they leave open is chosen for pictures."""
-    from fastcnn.errors import counted
     from fastcnn.training.declarations import declarations
 
     recipe = Recipe(**{k: getattr(o, k) for k in declarations(Recipe)})
@@ -248,8 +245,6 @@ def _new_run(
 
 def _check_words(o: SimpleNamespace, processes: int) -> None:
     """Refuse options that have no effect without others."""
-    from fastcnn.errors import ConfigurationError
-
     if o.overwrite and o.out is None:
         raise ConfigurationError("--overwrite has no effect without --out")
     if "sync_batch_norm" in o.typed and processes == 1:
