@@ -102,7 +102,7 @@ def make_folder(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, reason, str(folder)) from None
 
 
-def atomic_write(path: str | Path, content: bytes) -> None:
+def atomic_write(path: str | Path, content: bytes | bytearray) -> None:
     """Replace a file's content: temporary file in the same folder, fsync, rename.
 
     The file's permissions are those of any new file: what the process's umask leaves.

@@ -7,6 +7,7 @@ values in big-endian C order (http://yann.lecun.com/exdb/mnist/).
 import gzip
 import math
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,14 @@ def read_idx(path: str | Path) -> np.ndarray:
         If the file is missing, corrupt, truncated, has trailing bytes, is not IDX, or unpacks to a
         suspicious size.
     """
+    return read_archive(path, gunzip)
+
+
+def read_archive(path: str | Path, unpack: Callable[[bytes, str], bytes | bytearray]) -> np.ndarray:
+    """As :func:`read_idx`, with a function that decompresses gzip data."""
     content = read_bytes(path)
     gzipped = content[:2] == GZIP_MAGIC
-    return parse_idx(gunzip(content, str(path)) if gzipped else content, str(path))
+    return parse_idx(unpack(content, str(path)) if gzipped else content, str(path))
 
 
 def parse_idx(content: bytes | bytearray, name: str) -> np.ndarray:

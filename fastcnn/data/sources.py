@@ -12,9 +12,10 @@ import numpy as np
 
 from fastcnn.data import cifar
 from fastcnn.data.dataset import Dataset
-from fastcnn.data.idx import read_idx
+from fastcnn.data.idx import read_archive
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.reading import GZIP_MAGIC, gunzip, read_bytes
+from fastcnn.data.unpacked import unpacked
 from fastcnn.errors import DataError, DataUnavailableError
 from fastcnn.files import cache_folder, expanded
 
@@ -160,7 +161,7 @@ def load_source(
     names = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
     with ThreadPoolExecutor(2) as pool:  # zlib releases the GIL
         train_x, train_y, test_x, test_y = pool.map(
-            lambda name: read_idx(_local(folder, name)), names
+            lambda name: read_archive(_local(folder, name), unpacked), names
         )
     start = VALIDATION_IMAGES if validation_split else 0
     return _dataset(source, train_x, train_y, start), _dataset(source, test_x, test_y, 0)

@@ -12,6 +12,9 @@ import pytest
 
 from fastcnn import data
 from fastcnn.data import reading
+from fastcnn.data import unpacked as unpacked_module
+from fastcnn.data.reading import gunzip
+from fastcnn.data.unpacked import unpacked
 from fastcnn.errors import DataError
 
 
@@ -104,3 +107,45 @@ def test_home_folder_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     data.write_npz("~/a.npz", train, test)
     assert len(data.load("~/a.npz")[0]) == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.idx", "a.npz"]
+
+
+def test_large_archives_are_kept_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(unpacked_module, "LEAST", 1000)
+    plain = np.random.default_rng(0).bytes(10_000)
+    packed = gzip.compress(plain)
+    calls = []
+
+    def counted(content: bytes, name: str) -> bytearray:
+        calls.append(name)
+        return gunzip(content, name)
+
+    monkeypatch.setattr(unpacked_module, "gunzip", counted)
+    assert unpacked(packed, "a") == plain
+    assert unpacked(packed, "b") == plain
+    assert calls == ["a"]
+    (kept,) = (tmp_path / "cache" / "unpacked").iterdir()
+    kept.write_bytes(plain[:-1] + bytes([plain[-1] ^ 1]))
+    assert unpacked(packed, "c") == plain
+    assert "damaged" in caplog.text
+    kept.write_bytes(plain[:-1])
+    assert unpacked(packed, "d") == plain
+    assert calls == ["a", "c", "d"]
+    # The last bytes of several members say nothing of the first.
+    for _ in range(2):
+        assert unpacked(packed + gzip.compress(b"more"), "e") == plain + b"more"
+    assert calls == ["a", "c", "d", "e", "e"]
+    with pytest.raises(DataError, match="f: corrupt or truncated"):
+        unpacked(packed[:5000] + packed[-8:], "f")
+    assert list((tmp_path / "cache" / "unpacked").iterdir()) == [kept]
+
+
+def test_archives_are_read_where_nothing_can_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(unpacked_module, "LEAST", 10)
+    assert unpacked(gzip.compress(b"content"), "a") == b"content"
