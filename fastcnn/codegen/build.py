@@ -40,6 +40,8 @@ class Source:
     #: Module, name of a callable in it, and arguments, with which another process can reproduce
     #: this source; if None, this process compiles the object.
     origin: tuple[str, str, list[Any]] | None = None
+    #: Whether LLVM spends time on the addresses of loops; see :func:`objects.make_object`.
+    strength_reduction: bool = True
 
     @property
     def name(self) -> str:
@@ -49,7 +51,7 @@ class Source:
     def key(self, records: Records | None = None) -> str:
         """Digest of everything the object depends on; see :func:`function_digest`."""
         digest = function_digest(self.function, records)
-        parts = (self.name, repr(self.entry), versions(), digest)
+        parts = (self.name, repr(self.entry), str(self.strength_reduction), versions(), digest)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def compile(self) -> bytes:
@@ -61,7 +63,7 @@ class Source:
         except Exception as error:
             refuse_untested_numba(error)
             raise
-        return objects.make_object(module, self.name)
+        return objects.make_object(module, self.name, self.strength_reduction)
 
 
 @dataclass

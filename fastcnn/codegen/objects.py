@@ -36,11 +36,13 @@ def target_machine() -> Any:
     )
 
 
-def make_object(module: Any, symbol: str) -> bytes:
+def make_object(module: Any, symbol: str, strength_reduction: bool = True) -> bytes:
     """Machine code of a module in which only ``symbol`` is visible.
 
     Optimised at level 1: tiles are already unrolled and vectorised, and optimising the loops around
-    them took time and made no step shorter.
+    them took time and made no step shorter. Without ``strength_reduction``, LLVM does not search
+    for the cheapest way to compute the addresses in loops, which takes most of the time to machine
+    code where tiles have many addresses.
     """
     machine = target_machine()
     keep_only(module, symbol)
@@ -51,7 +53,12 @@ def make_object(module: Any, symbol: str) -> bytes:
     passes = builder.getModulePassManager()
     passes.run(module, builder)
     _check_symbols(module, symbol)
-    return bytes(machine.emit_object(module))
+    # An option of the process: only this call may differ from LLVM's default.
+    ll.set_option("fastcnn", f"-disable-lsr={str(not strength_reduction).lower()}")
+    try:
+        return bytes(machine.emit_object(module))
+    finally:
+        ll.set_option("fastcnn", "-disable-lsr=false")
 
 
 def _check_symbols(module: Any, symbol: str) -> None:

@@ -7,12 +7,14 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastcnn import extras
+from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.codegen import build, compiled, linked, objects, store
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
@@ -110,6 +112,16 @@ def test_another_processor_or_version_has_its_own(
     known = source().key()
     monkeypatch.setattr(build, "versions", lambda: "another")
     assert source().key() != known
+
+
+def test_the_search_for_addresses_is_left_out_where_a_source_says_so() -> None:
+    kernel = next(s for s in all_sources() if s.name == "fastcnn_winograd1d_weights")
+    plain = replace(kernel, strength_reduction=True)
+    without = replace(kernel, strength_reduction=False)
+    assert plain.key() != without.key()
+    made = plain.compile()
+    assert without.compile() != made
+    assert plain.compile() == made  # LLVM's default is back
 
 
 def test_a_function_of_its_own_is_known_by_its_code() -> None:

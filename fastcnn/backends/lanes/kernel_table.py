@@ -85,9 +85,10 @@ def kernel_source(key: int | str) -> Source:
         names = [kernel.function.__name__, *(name for name, value in fixed.items() if value)]
         symbol = "fastcnn_" + (kernel.symbol or "_".join(names))
         # Another process may use another number for it.
-        origin = (__name__, "symbol_source", [symbol])
+        by_symbol = (__name__, "symbol_source", [symbol])
+        origin = kernel.origin if key >= L.FIRST_FORMULA else by_symbol
         entry = kernel_entry(symbol, kernel.function, fixed)
-        return Source(kernel.function, entry, kernel.origin if key >= L.FIRST_FORMULA else origin)
+        return Source(kernel.function, entry, origin, kernel.strength_reduction)
     if key in OWN_UPDATES:
         return own_update(OWN_UPDATES[key])
     if key in OUTER_KERNELS:

@@ -34,6 +34,9 @@ class Kernel:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     #: Whether a row should process many blocks together.
     many: bool = False
+    #: Whether its loops gain from LLVM's choice of addresses, which takes compilation time; see
+    #: :class:`~fastcnn.codegen.build.Source`.
+    strength_reduction: bool = True
     #: Symbol of the compiled function, if not derived from the function and its fixed parameters.
     symbol: str = ""
     #: How another process gets the source; see :class:`~fastcnn.codegen.build.Source`.

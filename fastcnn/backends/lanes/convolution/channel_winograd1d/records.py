@@ -38,4 +38,5 @@ K_CHANNEL_ROWS = numbered(
     touches=reach.channel_rows,
     speed=0.75,
     one_vector=ONE_VECTOR,
+    strength_reduction=False,
 )

@@ -44,6 +44,7 @@ K_CHANNEL_WINOGRAD, K_CHANNEL_WINOGRAD_DILATED = (
         touches=partial(reach.channel_winograd, dilated=dilated),
         speed=0.9,
         one_vector=ONE_VECTOR,
+        strength_reduction=False,
     )
     for dilated in (False, True)
 )

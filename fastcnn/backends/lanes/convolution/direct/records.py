@@ -98,6 +98,7 @@ K_WEIGHT_GRADIENT = numbered(
     _gradient_tile,
     gradients=("weight", "bias"),
     touches=reach.weight_gradient,
+    strength_reduction=False,
 )
 K_BIAS_GRADIENT = numbered(
     bias_gradient,

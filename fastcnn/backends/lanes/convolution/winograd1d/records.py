@@ -120,6 +120,7 @@ K_WINOGRAD1D, K_WINOGRAD1D_DILATED = (
         fixed={"back": False, "dilated": dilated},
         touches=partial(reach.product, back=False, dilated=dilated),
         speed=0.72,
+        strength_reduction=False,
     )
     for dilated in (False, True)
 )
@@ -132,6 +133,7 @@ K_WINOGRAD1D_TRANSPOSED = numbered(
     fixed={"back": True, "dilated": False},
     gradients=("x",),
     touches=partial(reach.product, back=True),
+    strength_reduction=False,
 )
 K_WINOGRAD1D_GRADIENT, K_WINOGRAD1D_DILATED_GRADIENT = (
     numbered(
@@ -143,6 +145,7 @@ K_WINOGRAD1D_GRADIENT, K_WINOGRAD1D_DILATED_GRADIENT = (
         fixed={"dilated": dilated},
         gradients=("weight",),
         touches=partial(reach.gradient_of_weights, dilated=dilated),
+        strength_reduction=False,
     )
     for dilated in (False, True)
 )
