@@ -44,7 +44,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     return read_archive(path, gunzip)
 
 
-def read_archive(path: str | Path, unpack: Callable[[bytes, str], bytes | bytearray]) -> np.ndarray:
+def read_archive(path: str | Path, unpack: Callable[[bytes, str], bytearray]) -> np.ndarray:
     """As :func:`read_idx`, with a function that decompresses gzip data."""
     content = read_bytes(path)
     gzipped = content[:2] == GZIP_MAGIC

@@ -18,7 +18,7 @@ log = logging.getLogger("fastcnn.data")
 LEAST = 2**20
 
 
-def unpacked(content: bytes, name: str) -> bytes | bytearray:
+def unpacked(content: bytes, name: str) -> bytearray:
     """Decompress gzip data, or read what the same data unpacked to before.
 
     Raises DataError if the data are damaged, or unpack to a suspicious size.
@@ -27,18 +27,17 @@ def unpacked(content: bytes, name: str) -> bytes | bytearray:
         return gunzip(content, name)
     checksum, size = struct.unpack("<II", content[-8:])
     path = cache_folder() / "unpacked" / hashlib.sha256(content).hexdigest()
-
-    def is_whole(made: bytes | bytearray) -> bool:
-        # Only for archives of one member do the last bytes say this of everything.
-        return len(made) == size and zlib.crc32(made) == checksum
-
+    # Only for archives of one member do the last bytes say this of everything.
     with suppress(OSError):
-        kept = path.read_bytes()
-        if is_whole(kept):
-            return kept
+        if path.stat().st_size == size:
+            kept = bytearray(size)  # as gunzip's: arrays made of it can be written to
+            with open(path, "rb") as file:
+                file.readinto(kept)
+            if zlib.crc32(kept) == checksum:
+                return kept
         log.warning("%s is damaged; unpacking %s again", path, name)
     made = gunzip(content, name)
-    if is_whole(made):
+    if len(made) == size and zlib.crc32(made) == checksum:
         try:
             atomic_write(path, made)
         except OSError as error:
