@@ -1,21 +1,20 @@
 """A network in single precision as one C99 file."""
 
-from collections.abc import Mapping, Sequence
 from math import prod
-from textwrap import fill
-from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.graph import Node
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.interop.c.functions import (
     INCLUDES,
     Constants,
+    block,
     called_functions,
     entry_functions,
+    moving_lines,
     place_of,
-    title_of,
+    sizes,
+    table,
 )
 from fastcnn.interop.expression import C, Expression
 from fastcnn.interop.expression import c_number as number
@@ -32,7 +31,6 @@ from fastcnn.interop.sample_steps import (
     NORMS,
     SOFTMAX,
     is_bilinear,
-    places_of,
     sets_of,
     taps_of,
 )
@@ -55,7 +53,10 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
         If an operation has no C code.
     """
     constants = Constants(name)
-    calls = [_call(plan, index, step, constants) for index, step in enumerate(plan.steps)]
+    calls = [
+        block(step.node, _statements(plan, index, step, constants))
+        for index, step in enumerate(plan.steps)
+    ]
     outputs, last = plan.steps[-1].size, f"memory + {plan.offsets[-1]}"
     calls.append(f"    for (int i = 0; i < {outputs}; i++) outputs[i] = ({last})[i];")
     converted = [_convert(plan, preprocessing, is_bytes=False)]
@@ -69,17 +70,21 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
     return "\n".join((INCLUDES, *constants.texts(), *functions, entries))
 
 
-def _call(plan: Plan, index: int, step: Step, constants: Constants) -> str:
+def _statements(plan: Plan, index: int, step: Step, constants: Constants) -> list[str]:
     """The code of one step; its arrays are added to ``constants``."""
     node, kind, name = step.node, step.node.operation, constants.name
+    x, *others = (place_of(plan, source) for source in step.inputs)
+    y = f"memory + {plan.offsets[index]}"
 
     def parameter(which: str) -> str:
         key = node.parameters.get(which)
         return "0" if key is None else constants.array(key, plan.state[key])
 
-    x, *others = (place_of(plan, source) for source in step.inputs)
-    y = f"memory + {plan.offsets[index]}"
-    title = title_of(node)
+    def each(value: str, source: str = x) -> list[str]:
+        """A loop over all elements."""
+        loop = f"for (int i = 0; i < {step.size}; i++) y[i] = {value};"
+        return [f"const float *x = {source};", f"float *y = {y};", loop]
+
     record = OPERATIONS[kind]
     if isinstance(record, Elementwise):
         formula, numbers = record.formula_of(node.arguments)
@@ -87,63 +92,61 @@ def _call(plan: Plan, index: int, step: Step, constants: Constants) -> str:
         for which in record.parameters:
             channels = len(plan.state[node.parameters[which]])
             values.append(Expression(f"{parameter(which)}[i / {step.size // channels}]", C))
-        text = formula.value(*values, *numbers).text.replace("PREFIX", name)
-        return _each(title, step.size, x, y, f"y[i] = {text};")
+        return each(formula.value(*values, *numbers).text.replace("PREFIX", name))
     if kind == "add":
-        text = " + ".join(["x[i]", *(f"({other})[i]" for other in others)])
-        return _each(title, step.size, x, y, f"y[i] = {text};")
+        return each(" + ".join(["x[i]", *(f"({other})[i]" for other in others)]))
     if kind == "subtract":
-        return _each(title, step.size, x, y, f"y[i] = x[i] - ({others[0]})[i];")
+        return each(f"x[i] - ({others[0]})[i]")
     if kind == "multiply":
         first, second = factor_places(node)
-        return _each(title, step.size, x, y, f"y[i] = x[{first}] * ({others[0]})[{second}];")
+        return each(f"x[{first}] * ({others[0]})[{second}]")
     if kind == "concat":
-        return _concat(title, [x, *others], node.input_shapes, y)
+        lines, start = [f"float *y = {y};"], 0
+        for source, size in zip([x, *others], map(prod, node.input_shapes), strict=True):
+            lines.append(f"for (int i = 0; i < {size}; i++) y[{start} + i] = ({source})[i];")
+            start += size
+        return lines
     if kind == "narrow":
-        return _each(title, step.size, f"{x} + {first_number(node)}", y, "y[i] = x[i];")
+        return each("x[i]", f"{x} + {first_number(node)}")
     if kind == "batch_norm":
         scale, shift = scale_and_shift(plan, node)
-        each = step.size // len(scale)
+        count = step.size // len(scale)
         first = constants.array(f"{node.name}.scale", scale)
         second = constants.array(f"{node.name}.shift", shift)
-        text = f"y[i] = x[i] * {first}[i / {each}] + {second}[i / {each}];"
-        return _each(title, step.size, x, y, text)
+        return each(f"x[i] * {first}[i / {count}] + {second}[i / {count}]")
     if kind == "linear":
         outputs, inputs = plan.state[node.parameters["weight"]].shape
         arguments = f"{x}, {parameter('weight')}, {parameter('bias')}, {y}, {inputs}, {outputs}"
-        return f"{title}\n    {name}_linear({arguments});"
+        return [f"{name}_linear({arguments});"]
     if is_bilinear(node):
-        return _bilinear_step(title, node, name, x, y)
+        taps = taps_of(node)
+        places = np.concatenate([axis[:2].reshape(-1) for axis in taps]).astype(int)
+        shares = np.concatenate([axis[2] for axis in taps])
+        return [
+            table("int", "at", places),
+            table("float", "share", map(number, shares)),
+            sizes((*node.input_shapes[0], *node.output_shape[1:])),
+            f"{name}_bilinear({x}, {y}, at, share, g);",
+        ]
     if kind == "local_response_norm":
-        return _response_step(title, name, x, y, geometry(plan, node), node.arguments)
+        a = node.arguments
+        factors = ", ".join(map(number, (a["alpha"] / a["size"], a["beta"], a["k"])))
+        return [
+            sizes(geometry(plan, node)),
+            f"{name}_local_response_norm({x}, {y}, g, {factors});",
+        ]
     if kind in MOVING:
-        return moving_step(title, node, x, y)
-    if kind in (*NORMS, *SOFTMAX):
-        parameters = (parameter("weight"), parameter("bias")) if kind in NORMS else ()
-        return _set_step(title, node, name, (x, y, *parameters))
-    sizes = ", ".join(map(str, geometry(plan, node)))
+        return moving_lines(node, x, y)
+    if kind in NORMS:
+        parameters = f"{parameter('weight')}, {parameter('bias')}"
+        tail = f"{number(node.arguments['eps'])}, {int(kind != 'rms_norm')}, g"
+        call = f"{name}_normalise({x}, {y}, {parameters}, {tail});"
+        return [sizes(sets_of(node).numbers), call]
+    if kind in SOFTMAX:
+        call = f"{name}_channel_softmax({x}, {y}, {int(kind == 'log_softmax')}, g);"
+        return [sizes(sets_of(node).numbers), call]
     weights = f"{parameter('weight')}, {parameter('bias')}, " if "conv" in kind else ""
-    return (
-        f"{title}\n    {{\n        static const int g[] = {{{sizes}}};\n"
-        f"        {name}_{kind}({x}, {weights}{y}, g);\n    }}"
-    )
-
-
-def _concat(title: str, inputs: list[str], shapes: Sequence[tuple[int, ...]], y: str) -> str:
-    """Copies of the inputs, one after the other."""
-    lines, first = [title, "    {", f"        float *y = {y};"], 0
-    for x, shape in zip(inputs, shapes, strict=True):
-        lines.append(f"        for (int i = 0; i < {prod(shape)}; i++) y[{first} + i] = ({x})[i];")
-        first += prod(shape)
-    return "\n".join([*lines, "    }"])
-
-
-def _each(title: str, size: int, x: str, y: str, statement: str) -> str:
-    """A loop over all elements."""
-    return (
-        f"{title}\n    {{\n        const float *x = {x};\n        float *y = {y};\n"
-        f"        for (int i = 0; i < {size}; i++) {statement}\n    }}"
-    )
+    return [sizes(geometry(plan, node)), f"{name}_{kind}({x}, {weights}{y}, g);"]
 
 
 def _convert(plan: Plan, preprocessing: Preprocessing, *, is_bytes: bool) -> str:
@@ -172,73 +175,3 @@ def conversions(
         (channel * each, (channel + 1) * each, factor, summand)
         for channel, (factor, summand) in enumerate(factors)
     ]
-
-
-def _bilinear_step(title: str, node: Node, name: str, x: str, y: str) -> str:
-    """A bilinear interpolation."""
-    taps = taps_of(node)
-    places = ", ".join(str(int(place)) for axis in taps for place in axis[:2].reshape(-1))
-    shares = np.concatenate([axis[2] for axis in taps])
-    sizes = ", ".join(map(str, (*node.input_shapes[0], *node.output_shape[1:])))
-    return f"""{title}
-    {{
-        static const int at[] = {{{wrapped(places)}}};
-        static const float share[] = {{{wrapped(", ".join(map(number, shares)))}}};
-        static const int g[] = {{{sizes}}};
-        {name}_bilinear({x}, {y}, at, share, g);
-    }}"""
-
-
-def _response_step(
-    title: str, name: str, x: str, y: str, sizes: Sequence[int], a: Mapping[str, Any]
-) -> str:
-    """A local response normalisation."""
-    numbers = ", ".join(map(number, (a["alpha"] / a["size"], a["beta"], a["k"])))
-    return f"""{title}
-    {{
-        static const int g[] = {{{", ".join(map(str, sizes))}}};
-        {name}_local_response_norm({x}, {y}, g, {numbers});
-    }}"""
-
-
-def wrapped(text: str) -> str:
-    """The values of a table, wrapped to lines."""
-    lines = fill(text, 88, break_on_hyphens=False, break_long_words=False)
-    return "\n            " + lines.replace("\n", "\n            ")
-
-
-def moving_step(
-    title: str, node: Node, x: str, y: str, kind: str = "float", zero: str = "0.0f"
-) -> str:
-    """A step that copies values by an index table."""
-    parts, places = places_of(node)
-    inputs = prod(node.input_shapes[0]) // parts
-    table = wrapped(", ".join(map(str, places)))
-    place_type = "int16_t" if inputs < 2**15 else "int32_t"
-    return f"""{title}
-    {{
-        static const {place_type} places[] = {{{table}}};
-        const {kind} *x = {x};
-        {kind} *y = {y};
-        for (int c = 0; c < {parts}; c++) {{
-            for (int i = 0; i < {len(places)}; i++) {{
-                const int place = places[i];
-                y[c * {len(places)} + i] = place < 0 ? {zero} : x[c * {inputs} + place];
-            }}
-        }}
-    }}"""
-
-
-def _set_step(title: str, node: Node, name: str, arrays: tuple[str, ...]) -> str:
-    """A normalisation or softmax; ``arrays`` are input, output and parameters."""
-    sizes = ", ".join(map(str, sets_of(node).numbers))
-    if node.operation in NORMS:
-        kind, centred = "normalise", int(node.operation != "rms_norm")
-        tail = f"{number(node.arguments['eps'])}, {centred}"
-    else:
-        kind, tail = "channel_softmax", str(int(node.operation == "log_softmax"))
-    return f"""{title}
-    {{
-        static const int g[] = {{{sizes}}};
-        {name}_{kind}({", ".join(arrays)}, {tail}, g);
-    }}"""

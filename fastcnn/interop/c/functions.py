@@ -1,7 +1,9 @@
 """Common parts of float and integer C files: constants, functions and entry points."""
 
 import re
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from math import prod
 from textwrap import fill, indent
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.interop.expression import c_number
 from fastcnn.interop.inference_plan import Plan, in_comment
+from fastcnn.interop.sample_steps import places_of
 
 INCLUDES = "#include <math.h>\n#include <stdint.h>\n"
 
@@ -41,10 +44,42 @@ class Constants:
         ]
 
 
-def title_of(node: Node) -> str:
-    """The comment before a step."""
+def block(node: Node, lines: Sequence[str]) -> str:
+    """A step: its comment and its statements, in braces if there are several."""
     shape = " x ".join(map(str, node.output_shape))
-    return f"    /* {in_comment(node.name)}: {node.operation} to {shape} */"
+    title = f"/* {in_comment(node.name)}: {node.operation} to {shape} */"
+    if len(lines) > 1:
+        lines = ["{", *(indent(line, "    ") for line in lines), "}"]
+    return indent("\n".join([title, *lines]), "    ")
+
+
+def sizes(numbers: Iterable[int]) -> str:
+    """The sizes that a function reads, as a statement of a step."""
+    return f"static const int g[] = {{{', '.join(map(str, numbers))}}};"
+
+
+def table(kind: str, name: str, values: Iterable[object]) -> str:
+    """A long array of constants, as a statement of a step."""
+    text = ", ".join(map(str, values))
+    lines = fill(text, 88, break_on_hyphens=False, break_long_words=False)
+    return f"static const {kind} {name}[] = {{\n{indent(lines, '    ')}}};"
+
+
+def moving_lines(node: Node, x: str, y: str, kind: str = "float", zero: str = "0.0f") -> list[str]:
+    """The statements of a step that copies values by an index table."""
+    parts, places = places_of(node)
+    inputs, outputs = prod(node.input_shapes[0]) // parts, len(places)
+    return [
+        table("int16_t" if inputs < 2**15 else "int32_t", "places", places),
+        f"const {kind} *x = {x};",
+        f"{kind} *y = {y};",
+        f"for (int c = 0; c < {parts}; c++) {{",
+        f"    for (int i = 0; i < {outputs}; i++) {{",
+        "        const int place = places[i];",
+        f"        y[c * {outputs} + i] = place < 0 ? {zero} : x[c * {inputs} + place];",
+        "    }",
+        "}",
+    ]
 
 
 def place_of(plan: Plan, source: int) -> str:

@@ -1,17 +1,21 @@
 """A network in 8-bit integers as one C99 file."""
 
 from math import prod
-from textwrap import indent
+
+import numpy as np
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.interop.c.float_code import conversions, moving_step, wrapped
+from fastcnn.interop.c.float_code import conversions
 from fastcnn.interop.c.functions import (
     INCLUDES,
     Constants,
+    block,
     called_functions,
     entry_functions,
+    moving_lines,
     place_of,
-    title_of,
+    sizes,
+    table,
 )
 from fastcnn.interop.c.integers import (
     ADD_BITS,
@@ -40,7 +44,7 @@ def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> str
     """
     constants = Constants(name)
     calls = [
-        _call(network, constants, index, step)
+        block(step.node, _statements(network, constants, index, step))
         for index, step in enumerate(network.steps)
         if step is not None
     ]
@@ -64,8 +68,11 @@ def _zero(network: IntegerNetwork, source: int) -> int:
     return step.scale.zero
 
 
-def _call(network: IntegerNetwork, constants: Constants, index: int, step: IntegerStep) -> str:
-    name, node, kind, title = constants.name, step.node, step.node.operation, title_of(step.node)
+def _statements(
+    network: IntegerNetwork, constants: Constants, index: int, step: IntegerStep
+) -> list[str]:
+    """The code of one step; its arrays are added to ``constants``."""
+    name, node, kind = constants.name, step.node, step.node.operation
     x, *others = (place_of(network.plan, source) for source in step.inputs)
     zero, *other_zeros = (_zero(network, source) for source in step.inputs)
     y = f"memory + {network.plan.offsets[index]}"
@@ -74,21 +81,35 @@ def _call(network: IntegerNetwork, constants: Constants, index: int, step: Integ
     if not step.gives_floats:
         lines.append(f"int8_t *y = {y};")
     if "places" in arrays:
-        return moving_step(title, node, x, y, "int8_t", str(zero))
+        return moving_lines(node, x, y, "int8_t", str(zero))
     if kind in WEIGHTED:
         lines += _weighted(network, constants, step, zero)
     elif kind in MOVING:
-        lines += _bilinear_lines(name, step, zero)
+        taps = np.concatenate([arrays[axis].reshape(-1) for axis in ("rows", "columns")])
+        lines += [
+            table("int16_t", "at", taps),
+            sizes((*node.input_shapes[0], *node.output_shape[1:])),
+            f"{name}_bilinear(x, y, at, {zero}, g);",
+        ]
     elif kind in NORMS:
         weight, *bias = (
             constants.array(f"{node.name}.{which}", arrays[which], "int32_t")
             for which in ("weight", "bias")
             if which in arrays
         )
-        lines += _normalise_lines(name, step, zero, weight, bias[0] if bias else None)
+        settings = f"{float(arrays['summand'])!r}, {int(kind != 'rms_norm')}"
+        lines += [
+            sizes((*sets_of(node).numbers, len(arrays["weight"]))),
+            f"{name}_normalise(",
+            f"    x, y, {weight}, {bias[0] if bias else 0}, {settings}, {zero}, "
+            f"{step.scale.zero}, g);",
+        ]
     elif kind == "softmax":
-        table = constants.array(f"{node.name}.exponentials", arrays["exponentials"], "int32_t")
-        lines += _softmax_lines(name, step, table)
+        powers = constants.array(f"{node.name}.exponentials", arrays["exponentials"], "int32_t")
+        lines += [
+            sizes(sets_of(node).numbers),
+            f"{name}_channel_softmax(x, y, {powers}, g);",
+        ]
     elif kind == "concat":
         lines = [f"int8_t *y = {y};"]
         lines += _joined_lines(name, step, [x, *others], [zero, *other_zeros])
@@ -120,15 +141,13 @@ def _call(network: IntegerNetwork, constants: Constants, index: int, step: Integ
         )
     elif "table" in arrays:
         rows = len(arrays["table"])
-        table = constants.array(f"{node.name}.table", arrays["table"], "int8_t")
+        outputs = constants.array(f"{node.name}.table", arrays["table"], "int8_t")
         row = f"i / {size // rows} * 256 + " if rows > 1 else ""
-        lines.append(f"for (int i = 0; i < {size}; i++) y[i] = {table}[{row}x[i] + 128];")
+        lines.append(f"for (int i = 0; i < {size}; i++) y[i] = {outputs}[{row}x[i] + 128];")
     else:
-        sizes = ", ".join(map(str, geometry(network.plan, node)))
-        lines.append(f"static const int g[] = {{{sizes}}};")
         tail = "" if "max" in kind else f", {zero}"
-        lines.append(f"{name}_{kind}(x, y, g{tail});")
-    return f"{title}\n    {{\n{indent(chr(10).join(lines), ' ' * 8)}\n    }}"
+        lines += [sizes(geometry(network.plan, node)), f"{name}_{kind}(x, y, g{tail});"]
+    return lines
 
 
 def _weighted(
@@ -178,7 +197,7 @@ def _weighted(
             "}",
         ]
     return [
-        f"static const int g[] = {{{', '.join(map(str, numbers))}}};",
+        sizes(numbers),
         f"for (int at = 0; at < {outputs * rows * columns}; at++) {{",
         f"    const int o = at / {rows * columns}, i = at / {columns} % {rows};",
         f"    const int32_t sum = {name}_{node.operation}_sum(",
@@ -229,41 +248,6 @@ def _conversions(network: IntegerNetwork, constants: Constants) -> list[str]:
     row = f"i / {plan.input_size // len(tables)} * 256 + " if len(tables) > 1 else ""
     of_bytes = f"    for (int i = 0; i < {plan.input_size}; i++) {at} = {table}[{row}sample[i]];\n"
     return ["".join(lines), of_bytes]
-
-
-def _bilinear_lines(name: str, step: IntegerStep, zero: int) -> list[str]:
-    """The call of a bilinear interpolation, with its taps."""
-    values = [int(value) for axis in ("rows", "columns") for value in step.arrays[axis].reshape(-1)]
-    sizes = ", ".join(map(str, (*step.node.input_shapes[0], *step.node.output_shape[1:])))
-    return [
-        f"static const int16_t at[] = {{{wrapped(', '.join(map(str, values)))}}};",
-        f"static const int g[] = {{{sizes}}};",
-        f"{name}_bilinear(x, y, at, {zero}, g);",
-    ]
-
-
-def _normalise_lines(
-    name: str, step: IntegerStep, zero: int, weight: str, bias: str | None
-) -> list[str]:
-    """The call of a normalisation."""
-    node, arrays = step.node, step.arrays
-    sizes = ", ".join(map(str, (*sets_of(node).numbers, len(arrays["weight"]))))
-    summand = repr(float(arrays["summand"]))
-    centred = int(node.operation != "rms_norm")
-    return [
-        f"static const int g[] = {{{sizes}}};",
-        f"{name}_normalise(",
-        f"    x, y, {weight}, {bias or '0'}, {summand}, {centred}, {zero}, {step.scale.zero}, g);",
-    ]
-
-
-def _softmax_lines(name: str, step: IntegerStep, exponentials: str) -> list[str]:
-    """The call of a softmax over the channels."""
-    sizes = ", ".join(map(str, sets_of(step.node).numbers))
-    return [
-        f"static const int g[] = {{{sizes}}};",
-        f"{name}_channel_softmax(x, y, {exponentials}, g);",
-    ]
 
 
 def _joined_lines(name: str, step: IntegerStep, places: list[str], zeros: list[int]) -> list[str]:
