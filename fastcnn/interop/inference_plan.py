@@ -117,7 +117,12 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
         )
     input_shape, graph = graph.input_shape, on_maps(graph)
     for node in graph.nodes:
-        _check_divisor(node)
+        divisor = node.arguments.get("divisor_override")
+        if divisor is not None:
+            raise ConfigurationError(
+                f"layer {node.name!r}: files for export have no {node.operation} with "
+                f"divisor_override={divisor}"
+            )
         if OPERATIONS[node.operation].normalises and not node.buffers:
             raise ConfigurationError(
                 f"layer {node.name!r} needs the statistics of a batch: a single sample has none "
@@ -300,16 +305,6 @@ def geometry(plan: Plan, node: Node) -> list[int]:
         case "local_response_norm":
             return [channels, prod(size), a["size"]]
     raise ConfigurationError(f"layer {node.name!r}: files for export have no {node.operation}")
-
-
-def _check_divisor(node: Node) -> None:
-    """Raise ConfigurationError for a mean with a divisor other than its number of pixels."""
-    divisor = node.arguments.get("divisor_override")
-    if divisor is not None:
-        raise ConfigurationError(
-            f"layer {node.name!r}: files for export have no {node.operation} with "
-            f"divisor_override={divisor}"
-        )
 
 
 def names_of_classes(classes: Any, outputs: int) -> tuple[str, ...]:

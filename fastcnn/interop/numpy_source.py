@@ -261,12 +261,8 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
             values.append(Expression(constant(key, shaped), NUMPY))
         return formula.value(*values, *numbers).text
     match kind:
-        case "add":
-            return " + ".join(inputs)
-        case "subtract":
-            return " - ".join(inputs)
-        case "multiply":
-            return " * ".join(inputs)
+        case "add" | "subtract" | "multiply":
+            return {"add": " + ", "subtract": " - ", "multiply": " * "}[kind].join(inputs)
         case "concat":
             return f"np.concatenate([{', '.join(inputs)}], axis=1)"
         case "narrow":
@@ -289,7 +285,7 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
             return f"normalise({x}, {(sets.outer, sets.size, sets.inner)}, {a['eps']}{rms}){tail}"
         case "softmax" | "log_softmax":
             sets_of(node)
-            return f"softmax({x})" if kind == "softmax" else f"log_softmax({x})"
+            return f"{kind}({x})"
         case "interpolate" if is_bilinear(node):
             rows, columns = taps_of(node)
             taps = constant(f"{node.name}.rows", rows), constant(f"{node.name}.columns", columns)
@@ -320,10 +316,9 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
                     for (before, after), own in zip(padding, most, strict=True)
                 )
             return f"{kind}({x}, {a['kernel_size']}, {a['stride']}, {padding}, {last})"
-        case "adaptive_avg_pool2d":
-            return f"adaptive_pool2d({x}, {tuple(node.output_shape[1:])}, np.mean)"
-        case "adaptive_max_pool2d":
-            return f"adaptive_pool2d({x}, {tuple(node.output_shape[1:])}, np.max)"
+        case "adaptive_avg_pool2d" | "adaptive_max_pool2d":
+            value = "np.mean" if kind == "adaptive_avg_pool2d" else "np.max"
+            return f"adaptive_pool2d({x}, {tuple(node.output_shape[1:])}, {value})"
         case "local_response_norm":
             return f"local_response_norm({x}, {a['size']}, {a['alpha']}, {a['beta']}, {a['k']})"
     raise ConfigurationError(f"layer {node.name!r}: the numpy file has no {kind}")

@@ -70,7 +70,7 @@ def _bounds(w: Wiring, node: FileNode) -> Bounds:
 
 def _number(w: Wiring, node: FileNode, place: int, source: str) -> float | None:
     """A scalar constant, which must not add dimensions to the samples."""
-    if place >= len(node.inputs) or not node.inputs[place]:
+    if not node.input(place):
         return None
     if node.inputs[place] not in w.file.constants:
         raise ConfigurationError("its bounds must be constants")

@@ -308,16 +308,20 @@ class FileNode:
         """Whether an attribute exists and is still unused."""
         return name in self._attributes
 
-    # -- constants ---------------------------------------------------------------------------
+    # -- inputs ------------------------------------------------------------------------------
+
+    def input(self, index: int) -> str:
+        """The name of an input; ``""`` if the node omits it."""
+        return self.inputs[index] if index < len(self.inputs) else ""
 
     def constant(self, index: int) -> np.ndarray | None:
         """The constant at an input; None if the node omits it."""
-        name = self.inputs[index] if index < len(self.inputs) else ""
+        name = self.input(index)
         return self.file.constants[name] if name else None
 
     def weight(self, index: int, of_any_type: bool = False) -> np.ndarray:
         """A constant of the model's type, or of any floating-point type, as float32."""
-        name = self.inputs[index] if index < len(self.inputs) else ""
+        name = self.input(index)
         array = self.file.constants[name]
         kind, own = self.file.constants.type_of(name), self.file.element_type
         if kind != own and not (of_any_type and kind in FLOATING):

@@ -1,6 +1,7 @@
 """ONNX import of convolutions, pooling and pixel moves, for maps and sequences."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def _steps(node: FileNode, name: str, shape: Shape) -> tuple[int, ...]:
 
 def _bias(node: FileNode, size: int) -> dict[str, Any]:
     """Arguments of a layer for the bias at a node's third input, if there is one."""
-    if len(node.inputs) < 3 or not node.inputs[2]:
+    if not node.input(2):
         return {"bias": False}
     bias = node.weight(2)
     if bias.shape != (size,):
@@ -258,18 +259,12 @@ def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:
             more["count_include_pad"] = True
         made = kind(kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, **more)
         plain: Layer = kind(kernel, stride=stride, padding=padding, **more)
-        if ceil_mode and _output_or_none(plain, shape) == made.output_shape(shape):
-            return plain
+        with suppress(ShapeError):
+            if ceil_mode and plain.output_shape(shape) == made.output_shape(shape):
+                return plain
         return made
 
     return read
-
-
-def _output_or_none(layer: Layer, shape: Shape) -> Shape | None:
-    try:
-        return layer.output_shape(shape)
-    except ShapeError:
-        return None
 
 
 def _gather(node: FileNode, shape: Shape) -> Layer:

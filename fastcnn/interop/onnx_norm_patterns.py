@@ -172,7 +172,7 @@ def _centred(w: Wiring, node: FileNode) -> Found | None:
 
 def _mean_axes(w: Wiring, mean: FileNode) -> tuple[int, ...]:
     axes = tuple(mean.given.get("axes", ()))
-    if len(mean.inputs) > 1 and mean.inputs[1] in w.file.constants:
+    if mean.input(1) in w.file.constants:
         axes = tuple(int(a) for a in w.file.constants[mean.inputs[1]].reshape(-1))
     return axes
 
@@ -280,7 +280,7 @@ def _squeezed_if_one(node: FileNode) -> str:
 def _axes(w: Wiring, node: FileNode) -> tuple[int | None, ...]:
     if "axes" in node.given:
         return tuple(node.given["axes"])
-    numbers = w.numbers_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    numbers = w.numbers_of(node.input(1))
     return () if numbers is None else numbers.values
 
 
@@ -297,15 +297,14 @@ def _is_reshape(w: Wiring, node: FileNode, sample: Shape, shape: Shape) -> bool:
 def _is_padding(w: Wiring, node: FileNode, sides: tuple[int, int]) -> bool:
     """Whether a node pads the channels of samples ``(1, C, H, W)`` with zeros."""
     pads = tuple(node.given.get("pads", ()))
-    if not pads and len(node.inputs) > 1 and node.inputs[1] in w.file.constants:
+    if not pads and node.input(1) in w.file.constants:
         pads = tuple(w.file.constants[node.inputs[1]].reshape(-1).tolist())
-    if len(node.inputs) > 3 and node.inputs[3]:
-        return False
-    given = [name for name in node.inputs[2:] if name]
-    zeros = all(name in w.file.constants and not np.any(w.file.constants[name]) for name in given)
+    value = node.input(2)
+    zeros = not value or (value in w.file.constants and not np.any(w.file.constants[value]))
     before, after = sides
     return (
         node.kind == "Pad"
+        and not node.input(3)
         and zeros
         and bytes(node.given.get("mode", b"constant")) == b"constant"
         and not node.given.get("value", 0.0)

@@ -13,8 +13,6 @@ from fastcnn.interop.onnx_writer import OnnxWriter
 
 #: Channels last, and back.
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
-Found = tuple[layers.Layer, str]
-Arrays = dict[str, np.ndarray]
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -148,14 +146,10 @@ def _trailing(node: FileNode, shape: Shape) -> Shape:
     return shape[first:]
 
 
-def _has_bias(node: FileNode) -> bool:
-    return len(node.inputs) > 2 and bool(node.inputs[2])
-
-
 def _layer_norm(node: FileNode, shape: Shape) -> layers.Layer:
     of_set = _trailing(node, shape)
     arrays = {"weight": _spread(node, 1, of_set)}
-    if _has_bias(node):
+    if node.input(2):
         arrays["bias"] = _spread(node, 2, of_set)
     layer = layers.LayerNorm(of_set, node.number("epsilon", 1e-5), bias="bias" in arrays)
     return filled(layer, **arrays)
@@ -165,7 +159,7 @@ def last_norm(node: FileNode, own: Shape) -> layers.Layer:
     """LayerNormalization of maps ``own`` over their channels, which are last in the file."""
     node.expect(stash_type=1)
     arrays = {"weight": _spread(node, 1, own[:1]), "bias": np.zeros(own[0], np.float32)}
-    if _has_bias(node):
+    if node.input(2):
         arrays["bias"] = _spread(node, 2, own[:1])
     return filled(layers.LayerNorm2d(own[0], node.number("epsilon", 1e-5)), **arrays)
 

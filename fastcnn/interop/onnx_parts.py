@@ -26,7 +26,7 @@ def take_split(w: Wiring, node: FileNode) -> None:
     sizes: tuple[int, ...] | None = None
     if node.has("split"):
         sizes = node.integers("split", None)
-    elif len(node.inputs) > 1 and node.inputs[1]:
+    elif node.input(1):
         sizes = _known(w, node.inputs[1], "sizes")
     if sizes is None:
         step = -(-own[place] // count)
@@ -122,7 +122,7 @@ def take_slice(w: Wiring, node: FileNode) -> None:
     for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
         if node.has(name):
             parts.append(node.integers(name, None, least=-(2**63)))
-        elif place < len(node.inputs) and node.inputs[place]:
+        elif node.input(place):
             parts.append(_known(w, node.inputs[place], name))
         else:
             parts.append(())

@@ -18,21 +18,8 @@ CLOSE = 1e-4
 MOST_FACTORS = 12
 #: Operators that are only supported within a formula.
 FORMULAS = (
-    *(
-        "Add",
-        "Div",
-        "Erf",
-        "GatherND",
-        "Greater",
-        "If",
-        "Mul",
-        "Pow",
-        "Range",
-        "Reciprocal",
-        "Sqrt",
-        "Tanh",
-    ),
-    *("Transpose", "Where"),
+    *("Add", "Div", "Erf", "GatherND", "Greater", "If", "Mul", "Pow", "Range", "Reciprocal"),
+    *("Sqrt", "Tanh", "Transpose", "Where"),
 )
 Found = tuple[Layer, str]
 

@@ -38,7 +38,7 @@ def by_channel(constant: np.ndarray, order: Sequence[int], own: Shape) -> np.nda
     return constant.reshape(-1)
 
 
-def scaled(factors: np.ndarray, own: Shape) -> list[Layer]:
+def scaled(factors: np.ndarray) -> list[Layer]:
     """A layer that multiplies channels by factors."""
     layer = Scale(len(factors))
     layer.parameters["weight"][...] = factors
@@ -120,7 +120,7 @@ def take_gemm(w: Wiring, node: FileNode) -> None:
     if weight.ndim != 2:
         raise ConfigurationError(f"its matrix has shape {weight.shape}")
     beta, bias = np.float32(node.number("beta", 1.0)), None
-    if len(node.inputs) > 2 and node.inputs[2] and beta:
+    if node.input(2) and beta:
         bias = node.weight(2) * beta
     _linear(w, node, weight if node.integer("transB", 0) else weight.T, bias, key)
 

@@ -52,9 +52,7 @@ def _batch_norm(node: FileNode, shape: Shape) -> layers.Layer:
 
 def _dropout(node: FileNode, shape: Shape) -> layers.Layer:
     ratio = node.number("ratio", 0.5)
-    if len(node.inputs) > 1 and node.inputs[1]:
-        given = node.constant(1)
-        assert given is not None
+    if (given := node.constant(1)) is not None:
         if given.size != 1 or given.dtype.kind != "f":
             raise ConfigurationError("its ratio must be a number")
         ratio = shortest(given.item())

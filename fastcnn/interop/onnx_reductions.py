@@ -78,7 +78,7 @@ def _reduced(w: Wiring, node: FileNode, value: Samples, places: set[int]) -> Sam
         layer = of_maps(f"Global{pooling}", own)() if is_global else of_maps(pooling, own)(window)
         view = View.of(layer.output_shape(own)).transposed(order)
     factor = {"Sum": count, "Min": -1}.get(node.kind[-3:])
-    after = [] if factor is None else scaled(np.array([factor], np.float32), own)
+    after = [] if factor is None else scaled(np.array([factor], np.float32))
     before = after if factor == -1 else []
     w.add(node, [*before, layer, *after], (index,), view)
     return w.samples[node.output]

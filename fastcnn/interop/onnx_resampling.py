@@ -54,7 +54,7 @@ def take_pad(w: Wiring, node: FileNode) -> None:
         raise ConfigurationError("a Pad with other values than zeros")
     pads = node.whole_numbers("pads", 1) or ()
     axes = tuple(range(rank))
-    if len(node.inputs) > 3 and node.inputs[3]:
+    if node.input(3):
         axes = _places(node.whole_numbers("axes", 3) or (), rank)
     sides = dict.fromkeys(range(rank), (0, 0))
     if len(pads) != 2 * len(axes):
@@ -118,7 +118,7 @@ def _sizes(
     shape = (1, *(own[axis] for axis in order))
     found = {place: (size, np.float32(1)) for place, size in enumerate(shape)}
     scales = node.plain("scales") if node.has("scales") else node.constant(1 if is_old else 2)
-    numbers = w.numbers_of(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else None
+    numbers = w.numbers_of(node.input(3))
     if numbers is not None and numbers.values:
         values = numbers.values
         if len(values) != len(axes):

@@ -68,7 +68,7 @@ def _places(w: Wiring, name: str, size: int, depth: int) -> _Places | None:
         return _Places(1, np.zeros(1, np.int64)) if whole else None
     if node.kind == "Unsqueeze":
         found = _places(w, node.inputs[0], size, depth - 1)
-        axes = w.numbers_of(node.inputs[1]) if len(node.inputs) > 1 else None
+        axes = w.numbers_of(node.input(1))
         if found is None or axes is None or len(axes.values) > MOST_DIMENSIONS:
             return None
         rank, more = found.offsets.ndim, len(axes.values)

@@ -207,7 +207,7 @@ def _arithmetic(kind: Callable[[], layers.Layer] | None) -> Callable[[Wiring, Fi
         own = w.own_shape(index)
         factor, numbers, multiplies = _affine(node, place, by_channel(constant, order, own))
         w.file.constants.claim(4 * max(len(numbers), 0 if multiplies else 2 * own[0]))
-        made = scaled(numbers, own) if multiplies else shifted(factor, numbers, own)
+        made = scaled(numbers) if multiplies else shifted(factor, numbers, own)
         w.add(node, made, (index,), View.of(own).transposed(order))
 
     return take
@@ -216,7 +216,7 @@ def _arithmetic(kind: Callable[[], layers.Layer] | None) -> Callable[[Wiring, Fi
 def _negative(w: Wiring, node: FileNode) -> None:
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
-    made = scaled(np.array([-1.0], np.float32), own)
+    made = scaled(np.array([-1.0], np.float32))
     w.add(node, made, (index,), View.of(own).transposed(order))
 
 

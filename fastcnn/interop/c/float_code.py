@@ -38,19 +38,10 @@ from fastcnn.operations import OPERATIONS, Elementwise
 
 
 def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifier: bool) -> str:
-    """The constants and functions of a network in single precision.
+    """The constants and functions of a network in single precision, prefixed by its name.
 
-    Parameters
-    ----------
-    name : str
-        A C identifier, the prefix of all others.
-    is_classifier : bool
-        Whether the outputs are logits, of which the softmax is returned.
-
-    Raises
-    ------
-    ConfigurationError
-        If an operation has no C code.
+    A classifier's outputs are logits, of which the softmax is returned. Raises ConfigurationError
+    if an operation has no C code.
     """
     constants = Constants(name)
     calls = [

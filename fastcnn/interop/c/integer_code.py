@@ -33,15 +33,7 @@ from fastcnn.interop.sample_steps import MOVING, NORMS, sets_of
 
 
 def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> str:
-    """The constants and functions of a network in integers.
-
-    Parameters
-    ----------
-    name : str
-        A C identifier, the prefix of all others.
-    is_classifier : bool
-        Whether the outputs are logits, of which the softmax is returned.
-    """
+    """As :func:`fastcnn.interop.c.float_code.float_code`, for a network in integers."""
     constants = Constants(name)
     calls = [
         block(step.node, _statements(network, constants, index, step))
