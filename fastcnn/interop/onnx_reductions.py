@@ -68,7 +68,14 @@ def _reduced(w: Wiring, node: FileNode, value: Samples, places: set[int]) -> Sam
     kept = tuple(1 if place in places else size for place, size in enumerate(value.shape))
     if order is None or not pixels or len(own) > 3:
         # As a map with one channel: its rows or columns are reduced.
-        index, rows = _as_rows(w, node, value, places)
+        try:
+            index, rows = _as_rows(w, node, value, places)
+        except ConfigurationError:
+            if order is not None:
+                raise
+            # Such as pixels of shuffled channels.
+            index = w.arranged(value, node)
+            return _reduced(w, node, Samples(index, View.of(w.own_shape(index))), places)
         layer: layers.Layer = of_maps(pooling, (1, 1, 1))(rows)
         view = View.of(kept)
     else:
