@@ -282,6 +282,7 @@ def as_number(owner: str, name: str, value: Any, above: float = -math.inf) -> fl
     number = plain(value)  # a bound does not fit into float32
     if not is_number(number) or not above < number <= sys.float_info.max:
         bound = "" if above == -math.inf else f" above {above:g}"
+        bound = " of at least 0" if math.nextafter(above, 1.0) == 0.0 else bound
         raise ConfigurationError(f"{owner}: {name} must be a finite number{bound}, got {value!r}")
     return float(number)
 

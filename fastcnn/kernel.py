@@ -262,7 +262,7 @@ def optimizer(
     made = _dataclass(
         name,
         update,
-        (Number("lr", lr, above=-1e-300), *numbers),
+        (Number("lr", lr, above=math.nextafter(0.0, -1.0)), *numbers),
         {"kind": kind, "slots": slots, "update": step_in_place, "_entry": entry},
     )
     OPTIMIZERS[key] = made

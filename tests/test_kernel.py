@@ -226,6 +226,10 @@ def test_wrong_derivatives_are_refused() -> None:
         (lambda: kernel.optimizer("O", lambda p, g, lr, n: p - lr * g.mean()), "other elements"),
         (lambda: kernel.optimizer("O", lambda p, g, lr, n: p - lr * g.cumsum()), "other elements"),
         (lambda: kernel.optimizer("O", lambda p, g, lr, n: None), "must accept arrays"),
+        (
+            lambda: kernel.optimizer("Bound", lambda p, g, lr, n: p - lr * g)(lr=-1),
+            "lr must be a finite number of at least 0, got -1",
+        ),
         (lambda: kernel.activation("A", lambda x: x[:3], lambda x: 1.0), "must accept arrays"),
         (lambda: kernel.activation("A", lambda x: (x, x), lambda x: 1.0), "arrays, got a tuple"),
         (lambda: kernel.activation("A", lambda x: x, lambda x: (x, x)), "arrays, got a tuple"),

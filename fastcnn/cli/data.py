@@ -113,7 +113,7 @@ def list_sets(data_dir: DataDir = None) -> None:
     ):
         source = SOURCES.get(name.removesuffix("012"))
         found = find_folder(source, data_dir) if source else find_cifar(name, data_dir)
-        table.add_row(name, what, str(found or "the network"))
+        table.add_row(name, what, str(found or "a download"))
     table.add_row("digits", "drawn digits, 12,000 + 2,000", "the package itself")
     table.add_row("digits012", "drawn digits 0, 1, 2, 12,000 + 2,000", "the package itself")
     Screen().show(table)

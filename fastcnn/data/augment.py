@@ -202,7 +202,7 @@ class Augment:
             if name not in known:
                 raise ConfigurationError(
                     f"augment: no setting named {name!r}: there are {', '.join(known)}, "
-                    f"and first of all one of {', '.join(PRESETS)}"
+                    f"and, in the first place, {' or '.join(PRESETS)}"
                 )
             try:
                 if number in WORDS.get(name, ()):
@@ -212,8 +212,8 @@ class Augment:
             except (KeyError, ValueError):
                 words_too = "".join(f" or {text}" for text in WORDS.get(name, ()))
                 raise ConfigurationError(
-                    f"augment: {name} needs a number{words_too}, {name}="
-                    f"{WORDS.get(name, ('2',))[0]} say, got {word!r}"
+                    f"augment: {name} needs a number{words_too}, such as {name}="
+                    f"{WORDS.get(name, ('2',))[0]}, got {word!r}"
                 ) from None
         return replace(chosen, **values)
 

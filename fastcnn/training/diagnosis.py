@@ -216,7 +216,7 @@ class Diagnosis(Callback):
             self._find(
                 "still",
                 number,
-                f"in an epoch weights hardly moved, in shares of their size: {shares}",
+                f"weights hardly changed in the epoch, relative to their size: {shares}",
                 "raise the learning rate, or the variance of the initial weights",
             )
 
@@ -249,7 +249,8 @@ class Diagnosis(Callback):
                     self._find(
                         "dead",
                         number,
-                        f"{dead:.0%} of the units of {node.name} are 0 for all of {count} samples",
+                        f"{100 * dead:.0f} % of the units of {node.name} are 0 for all "
+                        f"{count} samples",
                         "lower the learning rate, or use a leaky ReLU or other initial weights",
                         node.name,
                     )
@@ -257,7 +258,7 @@ class Diagnosis(Callback):
                 self._find(
                     "saturated",
                     number,
-                    f"{shut:.0%} of the outputs of {node.name} are at the ends of "
+                    f"{100 * shut:.0f} % of the outputs of {node.name} are at the ends of "
                     f"{node.operation}, where it has no slope",
                     "lower the variance of the initial weights or the learning rate, or use "
                     "batch normalisation",

@@ -303,7 +303,7 @@ def check_free(folder: Path, overwrite: bool = False) -> None:
         return
     if {path.name for path in folder.iterdir()} - {LOCK_FILE}:
         raise ConfigurationError(
-            f"{folder} is not empty: choose another folder or overwrite it (--overwrite)"
+            f"{folder} is not empty: choose another or delete it (fastcnn train: --overwrite)"
         )
 
 

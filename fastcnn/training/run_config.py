@@ -45,6 +45,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):  # which of them depends on the system
         if folder.is_file():
             raise CheckpointError(f"{folder} is a file, not the folder of a run") from None
+        if not folder.exists():
+            raise CheckpointError(f"{folder}: no such folder") from None
         raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({cause(error)})") from None

@@ -161,6 +161,7 @@ def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
         (("train", "--data", archive, "--out", run), "is not empty"),
         (("train", "--data", archive, "--lr", "-1"), "lr must be at least"),
         (("evaluate", tmp_path), "holds no run"),
+        (("evaluate", tmp_path / "no"), "no: no such folder"),
         (("evaluate", archive), "is a file, not the folder of a run"),
         (("predict", run, tmp_path / "no.png"), "no such file"),
         (("data", "prepare", "--data", archive, "--out", archive / "x.npz"), "be read or written"),
@@ -188,7 +189,7 @@ def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> Non
     for _ in range(4):
         output = process("train", "--data", archive, "--out", run, code=2)
         assert output.endswith(
-            "is not empty: choose another folder or overwrite it (--overwrite)\n"
+            "is not empty: choose another or delete it (fastcnn train: --overwrite)\n"
         )
 
 

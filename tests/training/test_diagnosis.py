@@ -85,7 +85,7 @@ def test_dead_units(data: tuple[Dataset, Dataset]) -> None:
     model.state_dict()["fc1.bias"][:100] = -100.0
     found = findings(model, *data)
     assert found["dead"].layer == "relu3"
-    assert found["dead"].message.startswith(("78%", "79%", "8"))
+    assert found["dead"].message.startswith(("78 %", "79 %", "8"))
 
 
 @pytest.mark.parametrize("layer", [Sigmoid, Tanh])
