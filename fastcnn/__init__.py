@@ -1,4 +1,4 @@
-"""Train small convolutional networks on a CPU, fast: numpy and numba, nothing to compile.
+"""Train small convolutional networks on a CPU, fast, with numpy and numba and without a C compiler.
 
 >>> import fastcnn
 >>> model = fastcnn.models.report_cnn(seed=0)

@@ -54,7 +54,7 @@ def bench(
         list[str] | None, typer.Option(help="For records; may be repeated; by default report.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="For records: number of trainings; by default 5.")
+        int | None, typer.Option(min=1, help="For records: number of training runs; by default 5.")
     ] = None,
     algorithm: Annotated[
         list[str] | None,
@@ -98,14 +98,14 @@ def bench(
 
     backward: a convolution's gradients from nested Python loops to the engine, rung by rung.
 
-    records: whole trainings from recipes (see fastcnn recipes): accuracies and seconds.
+    records: whole training runs of recipes (see fastcnn recipes): accuracies and seconds.
 
     All contestants do the same work with the same weights and samples, taking turns. Contestants
     whose results differ are not timed. Times are medians, with the first and the last decile in
     brackets. "ratio" is the speed-up over PyTorch, or over im2col if PyTorch is missing; "apart" is
     the largest difference from im2col's results; both are relative to the nested loops in backward.
     "peak" is the share of the processor's multiply-add peak. The note after the title says whether
-    two cores share a cache at present.
+    two cores currently share a cache.
 
     Examples:
 

@@ -25,9 +25,9 @@ def cross_validate(
     gray: InGray = None,
     **options: Any,
 ) -> None:
-    """Split the training data into folds, and test on each a network trained on the others.
+    """Train one network per fold, on the other folds, and test it on that fold.
 
-    The test data of the data set are not used.
+    The folds are parts of the training data; the data set's test data are not used.
 
     Example:
 

@@ -65,7 +65,7 @@ def predict(
     """Classify pictures with a trained network, or predict values for them.
 
     Pictures are converted as in training (size, colour, scale); the output says how. Folders are
-    searched recursively. The exit status is 1 if a picture cannot be read.
+    searched recursively. The exit status is 1 if some pictures cannot be read, and 2 if none can.
 
     Examples:
 

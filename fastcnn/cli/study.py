@@ -26,7 +26,7 @@ def study(
     The page is rewritten after each experiment, so that Ctrl-C loses no finished one. If MNIST is
     unavailable, digits drawn by fastcnn are used.
 
-    The experiments are reproduction (the report's trainings), gallery (a few of its filters and
+    The experiments are reproduction (the report's training runs), gallery (a few of its filters and
     mistakes), wrong_gradients, activations, underfitting and overfitting.
 
     Examples:

@@ -74,12 +74,12 @@ def sweep(
         float,
         typer.Option(
             help="Share of the training samples held out for the ranking, the same in all "
-            "trainings. The test images have no influence on it."
+            "trials. The test images have no influence on it."
         ),
     ] = 0.1,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Concurrent trainings; by default one per core."),
+        typer.Option(min=1, help="Trials at a time; by default one per core."),
     ] = None,
     backend: Annotated[str | None, typer.Option(help="As for fastcnn train.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random search.")] = 0,

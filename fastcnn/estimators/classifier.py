@@ -49,7 +49,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     lr : float, optional
         By default 0.001, and 0.02 for ``"sgd"`` (which has momentum 0.9).
     weight_decay : float
-    schedule : {"constant", "step", "cosine", "one-cycle"}
+    schedule : {"constant", "step", "cosine", "one-cycle", "triangular"}
         Not used by ``partial_fit``.
     class_weight : dict, "balanced" or None
         Multiplies the weights of samples; for several labels those of each, as in

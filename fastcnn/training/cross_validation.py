@@ -67,8 +67,8 @@ def cross_validate(
 ) -> CrossValidation:
     """Train one network per fold, on the other folds, and evaluate it on that fold.
 
-    Folds are stratified by class and drawn with ``seed``. They are the test data of the trainings:
-    early stopping holds out samples of the other folds.
+    Folds are stratified by class and drawn with ``seed``. A fold is test data only: early
+    stopping holds out samples of the other folds.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def lr_find(
     Raises
     ------
     ConfigurationError
-        If an option does not apply here, or the loss decreases at no rate, or still at the highest.
+        If an option does not apply here, or the loss never decreases, or still does at the end.
     ShapeError, DataError
         If the data do not match the model.
 

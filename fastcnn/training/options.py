@@ -59,8 +59,8 @@ class TrainingOptions:
     )
     accumulate: int = option(
         1,
-        "Accumulate the gradients of this many batches before each step, as for one batch that "
-        "many times larger, which need not fit in memory.",
+        "Accumulate the gradients of this many batches before each step: like one larger batch, "
+        "in less memory.",
         least=1,
     )
     loss: str | Loss = option("cross_entropy", "Loss to minimise.", choices=LOSSES, part="loss")

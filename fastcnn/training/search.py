@@ -78,7 +78,7 @@ class TreeParzen:
     """The tree-structured Parzen estimator of optuna (extra ``optuna``).
 
     After some random trials it draws settings that resemble the better trials more than the others.
-    With several workers, its choices depend on the order in which trainings finish; with one they
+    With several workers, its choices depend on the order in which trials finish; with one they
     do not.
 
     Parameters
@@ -86,7 +86,7 @@ class TreeParzen:
     space : mapping of str to sequence or Span
         Values, or a range, of each option.
     trials : int
-        Number of trainings.
+        Number of trials.
     metric : str
         Metric to maximise, or to minimise if it is a loss or an error; as for
         :func:`~fastcnn.training.sweeps.rank`.

@@ -1,4 +1,4 @@
-"""Many small trainings in parallel, one per core: grid and random search."""
+"""Many small training runs in parallel, one per core: grid and random search."""
 
 import itertools
 import math
@@ -21,16 +21,16 @@ from fastcnn.training.recipe import Recipe, suited
 from fastcnn.training.search import Space, Span, TreeParzen, check_space
 from fastcnn.training.validation import SHARE
 
-#: Options that are fixed for all trainings of a sweep, with the reason.
+#: Options that are fixed for all trials of a sweep, with the reason.
 FIXED = {
     "threads": "each training has one thread",
-    "diagnose": "its trainings are not diagnosed",
+    "diagnose": "its trials are not diagnosed",
     "average_every": "each training has one process",
     "sync_batch_norm": "each training has one process",
-    "validation": "all trainings are compared by the same samples, those of base.validation",
-    "metrics": "all trainings are compared by the same numbers, those of base.metrics or --metric",
+    "validation": "all trials are compared by the same samples, those of base.validation",
+    "metrics": "all trials are compared by the same numbers, those of base.metrics or --metric",
 }
-#: Metrics by which trainings can be ranked; test data are not used for selection.
+#: Metrics by which trials can be ranked; test data are not used for selection.
 METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
@@ -166,13 +166,13 @@ def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[T
     ----------
     trials : sequence of Trial
     metric : str
-        Loss or accuracy of training or validation, or a metric of the trainings, such as
+        Loss or accuracy of training or validation, or a metric of the trials, such as
         ``validation_f1``.
 
     Raises
     ------
     ConfigurationError
-        If the trainings have no such metric.
+        If the trials have no such metric.
     """
     for trial in trials:
         check_metric(metric, trial.recipe)
@@ -271,7 +271,7 @@ def sweep(
     ----------
     train : Dataset
         A share of ``base.validation``, by default a tenth, is held out: the same samples in all
-        trainings, which are ranked by them.
+        trials, which are ranked by them.
     settings : sequence of dict, or TreeParzen
         From :func:`grid` or :func:`draw`: options of :class:`Recipe` by name. A search chooses them
         based on the results so far.
@@ -280,7 +280,7 @@ def sweep(
     base : Recipe, optional
         Options that ``settings`` do not set.
     workers : int, optional
-        Concurrent trainings, each on one thread; by default one per core. With 1 they run in this
+        Trials at a time, each on one thread; by default one per core. With 1 they run in this
         process.
     backend : str, optional
     suit : bool
@@ -330,7 +330,7 @@ def sweep(
             if name in (chosen if name == "metrics" else given):
                 raise ConfigurationError(f"{name} has no effect in a sweep: {reason}")
         if backend is not None and "backend" in given:
-            raise ConfigurationError("backend is given twice: to the sweep and to its trainings")
+            raise ConfigurationError("backend is given twice: to the sweep and to its trials")
         recipe = Recipe.of(given)
         if suit and train.files:
             recipe = replace(recipe, **suited(train, replace(recipe, validation=share), given))

@@ -50,9 +50,9 @@ def conv_algorithm(name: str | None) -> Iterator[None]:
 
     By default, the engine uses the algorithm that measured fastest for each convolution, and for
     each of its parts: the forward pass and the gradients of input and weight. With this, algorithms
-    can be compared. It applies to what ``lanes`` plans in the block, in the same thread: trainings,
+    can be compared. It applies to what ``lanes`` plans in the block, in the same thread: training,
     sessions, functions of :mod:`fastcnn.functional`, and :func:`fastcnn.plan`, whose ``describe``
-    shows the algorithms. A session that was made in the block keeps the algorithm, also after it.
+    shows the algorithms. A session made in the block keeps its algorithm.
 
     Parameters
     ----------
