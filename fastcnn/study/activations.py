@@ -94,15 +94,9 @@ def run(setting: Setting) -> ActivationResult:
     """Train each pair of activations at each learning rate from each initialisation."""
     steps = setting.steps(STEPS)
     keys = [(pair, name, lr) for pair in PAIRS for name in INITS for lr in LEARNING_RATES]
+    probed = {(PROBED_INIT, PROBED_LR): log_steps(steps, 9)}
     trainings = [
-        _training(
-            pair,
-            name,
-            lr,
-            steps,
-            log_steps(steps, 9) if (name, lr) == (PROBED_INIT, PROBED_LR) else (),
-        )
-        for pair, name, lr in keys
+        _training(pair, name, lr, steps, probed.get((name, lr), ())) for pair, name, lr in keys
     ]
     grid = dict(zip(keys, setting.run(follow, trainings), strict=True))
     best = {}
@@ -297,7 +291,8 @@ def accuracy_figure(result: ActivationResult) -> Any:
     panels = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
     for axes, pair in zip(panels, PAIRS, strict=False):
         keys = [[(pair, name, lr) for lr in LEARNING_RATES] for name in INITS]
-        accuracies = np.array([[_accuracy(result.grid[key]) for key in row] for row in keys])
+        found = [[result.grid[key].final("test_accuracy") for key in row] for row in keys]
+        accuracies = 100.0 * np.array(found)
         texts = [[f"{a:.1f}" if np.isfinite(a) else "×" for a in row] for row in accuracies]
         picture = draw_heat_map(
             axes,
@@ -352,7 +347,3 @@ def flow_figure(result: ActivationResult) -> Any:
 def pair_name(pair: Pair) -> str:
     """A pair of activations in words for a title."""
     return f"conv {NAMES[pair[0]]}, FC {NAMES[pair[1]]}"
-
-
-def _accuracy(trajectory: Trajectory) -> float:
-    return np.nan if trajectory.diverged else 100.0 * trajectory.scores[-1].test_accuracy

@@ -1,26 +1,38 @@
 """The report's network with other activations, initial weights and dropout, or no convolutions."""
 
-import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from math import isqrt, prod
 
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.layers import Dropout, Flatten, Layer, Linear, Sequential, init
+from fastcnn.layers import (
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    init,
+)
 from fastcnn.layers.base import WeightedLayer
-from fastcnn.layers.definition import from_definition
 from fastcnn.models import ACTIVATIONS, report_cnn
 
 #: The learning rate that the report mentions.
 REPORT_LR = 0.0005
 #: Activations after convolutions; fully connected layers use those of ``report_cnn``.
-CONV_ACTIVATIONS = tomllib.loads(
-    (files("fastcnn.study") / "activations.toml").read_text(encoding="utf-8")
-)
+CONV_ACTIVATIONS: dict[str, Callable[[], Layer]] = {
+    "relu": ReLU,
+    "leaky": lambda: LeakyReLU(0.1),
+    "tanh": Tanh,
+    "sigmoid": Sigmoid,
+}
 #: Names of activations in figures and text.
-NAMES: dict[str, str] = {name: entry["label"] for name, entry in CONV_ACTIVATIONS.items()}
+NAMES = {"relu": "ReLU", "leaky": "leaky ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,8 @@ class Network:
         layers: dict[str, Layer] = {}
         for name, layer in model.layers.items():
             if name in ("relu1", "relu2") and self.convolutions:
-                name, layer = f"{self.conv_activation}{name[-1]}", self._conv_activation()
+                name = f"{self.conv_activation}{name[-1]}"
+                layer = CONV_ACTIVATIONS[self.conv_activation]()
             layers[name] = layer
             if self.dropout and name in (f"{self.activation}3", f"{self.activation}4"):
                 layers[f"dropout{name[-1]}"] = Dropout(self.dropout)
@@ -80,10 +93,6 @@ class Network:
                 if self.bias_init is not None and layer.bias is not None:
                     layer.bias[...] = self.bias_init(layer.bias.shape, generator)
         return Sequential(layers, input_shape=model.input_shape)
-
-    def _conv_activation(self) -> Layer:
-        entry = CONV_ACTIVATIONS[self.conv_activation]["layer"]
-        return from_definition({"input_shape": [], "layers": [entry]}).layers["0"]
 
 
 def fully_connected(model: Sequential, activation: str, seed: int) -> Sequential:

@@ -64,19 +64,9 @@ class OverfittingResult:
         return next(iter(self.runs.values()))[0].training.steps
 
     def final(self, variant: str, name: str) -> np.ndarray:
-        """One of the last :class:`~fastcnn.study.trajectory.Scores`, shape (sizes, seeds).
-
-        NaN where the training diverged.
-        """
-        return np.array(
-            [
-                [
-                    np.nan if one.diverged else getattr(one.scores[-1], name)
-                    for one in self.runs[variant, size]
-                ]
-                for size in self.sizes
-            ]
-        )
+        """:meth:`~fastcnn.study.trajectory.Trajectory.final` of all, shape (sizes, seeds)."""
+        runs = [self.runs[variant, size] for size in self.sizes]
+        return np.array([[one.final(name) for one in of_size] for of_size in runs])
 
     def gap(self, variant: str) -> np.ndarray:
         """Test loss minus training loss in nats, shape (sizes, seeds)."""

@@ -113,6 +113,10 @@ class Trajectory:
     probes: list[Probe] = field(default_factory=list)
     diverged: bool = False
 
+    def final(self, name: str) -> float:
+        """One of the last :class:`Scores`; NaN if the training diverged."""
+        return np.nan if self.diverged else getattr(self.scores[-1], name)
+
 
 def log_steps(last: int, count: int) -> tuple[int, ...]:
     """About ``count`` steps from 0 to ``last``, evenly spaced on a logarithmic scale from 1 on."""

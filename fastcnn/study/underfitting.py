@@ -95,7 +95,6 @@ def section(result: UnderfittingResult) -> Section:
         name="underfitting",
         title=Text("Underfitting: the plateau at ln 3", "欠拟合：损失停在 ln 3"),
         findings=[_on_plateau(result), *_on_gradients(result), *_on_its_end(result)],
-        tables=[],
         figures=[
             Figure(
                 "underfitting-plateau",
