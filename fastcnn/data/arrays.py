@@ -24,8 +24,8 @@ MOST_CLASSES = 1_000
 UNIT_MAXIMUM = 1.5
 #: Test images with values this many times larger than the training images are in other units.
 OTHER_UNITS = 50.0
-#: Bytes processed at a time, to keep temporary arrays small.
-BLOCK_BYTES = 2**22
+#: Bytes of a temporary array.
+BLOCK_BYTES = 2**20
 
 
 def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
@@ -202,11 +202,12 @@ def _with_channel(images: np.ndarray, name: str) -> np.ndarray:
     return images[:, None]
 
 
-def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """Blocks of images."""
-    step = max(1, BLOCK_BYTES * len(images) // max(images.nbytes, 1))
-    for start in range(0, len(images), step):
-        yield images[start : start + step]
+def blocks(samples: np.ndarray, like: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Views of blocks of samples, to keep temporary arrays small; divided like ``like``."""
+    like = samples if like is None else like
+    step = max(1, BLOCK_BYTES * len(like) // max(8 * like.size, 1))
+    for start in range(0, len(samples), step):
+        yield samples[start : start + step]
 
 
 def is_finite(images: np.ndarray) -> bool:
@@ -261,11 +262,8 @@ def _converted(images: np.ndarray, name: str, unit: float) -> np.ndarray:
         check_float32(images, name)
     made = np.empty(images.shape, np.float32)
     dtype = np.float64 if images.dtype.itemsize > 4 else np.float32
-    start = 0
-    for block in blocks(images):
-        part = made[start : start + len(block)]
+    for block, part in zip(blocks(images), blocks(made, images), strict=True):
         np.divide(block, unit, out=part, casting="same_kind", dtype=dtype)
-        start += len(block)
     return made
 
 

@@ -13,22 +13,8 @@ from fastcnn.data.colour_kernels import ERASED, change_colours, cut_square, eras
 from fastcnn.data.image_random import DRAWS, uniform, whole_number
 
 #: Uses of the first random numbers; elastic displacements use pairs from ELASTIC on.
-(
-    ROW_SHIFT,
-    COLUMN_SHIFT,
-    ROTATION,
-    SCALE,
-    FLIP,
-    ROW_CROP,
-    COLUMN_CROP,
-    CUTOUT_ROW,
-    CUTOUT_COLUMN,
-    BRIGHTNESS,
-    CONTRAST,
-    SATURATION,
-    HUE,
-    ERASE,
-) = range(14)
+ROW_SHIFT, COLUMN_SHIFT, ROTATION, SCALE, FLIP, ROW_CROP, COLUMN_CROP = range(7)
+CUTOUT_ROW, CUTOUT_COLUMN, BRIGHTNESS, CONTRAST, SATURATION, HUE, ERASE = range(7, 14)
 ELASTIC = 16
 #: Control points of an elastic displacement along each side, within the image and with the ring.
 POINTS = 4

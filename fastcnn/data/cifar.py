@@ -6,10 +6,9 @@ fine) and 3 x 32 x 32 bytes of pixels; or pickled dictionaries of the same array
 
 import gzip
 import tarfile
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -284,19 +283,18 @@ def _from_archive(path: Path, wanted: set[str]) -> dict[str, bytes]:
     contents = {}
     size = regular_file(path).stat().st_size
     try:
-        with ExitStack() as opened:
-            file = opened.enter_context(path.open("rb"))
+        with path.open("rb") as file:
             packed = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
-            bounded = cast(IO[bytes], Bounded(stream, allowed_bytes(size), str(path)))
-            archive = opened.enter_context(tarfile.open(fileobj=bounded, mode="r|"))
-            for member in archive:
-                name = Path(member.name).name
-                if member.isreg() and name in wanted:
-                    check_memory(f"{path}: {name}", member.size)
-                    found = archive.extractfile(member)
-                    contents[name] = b"" if found is None else found.read()
+            stream: Any = gzip.GzipFile(fileobj=file) if packed else file
+            bounded: Any = Bounded(stream, allowed_bytes(size), str(path))
+            with tarfile.open(fileobj=bounded, mode="r|") as archive:
+                for member in archive:
+                    name = Path(member.name).name
+                    if member.isreg() and name in wanted:
+                        check_memory(f"{path}: {name}", member.size)
+                        found = archive.extractfile(member)
+                        contents[name] = b"" if found is None else found.read()
     except DataError:
         raise
     except Exception as error:  # damaged archives raise many kinds of errors

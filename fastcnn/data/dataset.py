@@ -154,8 +154,7 @@ class Dataset:
                 f"{self.name} has classes {', '.join(self.classes)}; cannot select {wanted}"
             )
         lookup = np.full(len(self.classes), -1, np.int64)
-        for index, name in enumerate(wanted):
-            lookup[self.classes.index(name)] = index
+        lookup[[self.classes.index(name) for name in wanted]] = np.arange(len(wanted))
         labels = lookup[self.labels]
         kept = labels >= 0
         if not kept.any():

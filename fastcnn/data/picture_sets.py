@@ -128,10 +128,11 @@ def picture_sets(
     training set. ``trained`` is whether the rule is that of a trained model, which is kept
     unchanged.
     """
-    images = {part: np.empty(0) for part in parts}
     done = Counter[str]()
-    for part, listed in parts.items():
-        images[part] = read_pictures([source for _, _, source in listed], rule, title, done)
+    images = {
+        part: read_pictures([source for _, _, source in listed], rule, title, done)
+        for part, listed in parts.items()
+    }
     total = sum(map(len, parts.values()))
     if done:
         changes = [f"{change} ({n:,} of {total:,})" for change, n in done.most_common()]

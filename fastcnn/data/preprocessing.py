@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.data.arrays import blocks
 from fastcnn.data.pictures import Pictures
 from fastcnn.errors import ConfigurationError, DataError, counted
 
@@ -27,8 +28,6 @@ OTHER_UNITS = 50.0
 LOOKED_AT = 64
 #: Most channels whose mean and deviation are written out in descriptions.
 MOST_TOLD = 8
-#: Bytes of a temporary array.
-BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -380,12 +379,12 @@ class Preprocessing:
                 _by_channel(part.astype(dtype), samples.ndim)
                 for part in self.factors(True, samples.shape[1])
             )
-            for part, out in zip(_blocks(samples), _blocks(made, samples), strict=True):
+            for part, out in zip(blocks(samples), blocks(made, samples), strict=True):
                 np.multiply(part, scale, out=out)
                 out += shift
             return made
         mean, std = (_by_channel(p, samples.ndim) for p in self._statistics(samples.shape[1]))
-        for part, out in zip(_blocks(samples), _blocks(made, samples), strict=True):
+        for part, out in zip(blocks(samples), blocks(made, samples), strict=True):
             distance = part - mean
             distance /= std
             out[...] = distance
@@ -413,11 +412,11 @@ def measure_normalisation(samples: np.ndarray) -> Preprocessing:
     unit = BYTE if samples.dtype == np.uint8 else 1.0
     count = samples.size // samples.shape[1]
     mean = np.zeros(samples.shape[1])
-    for part in _blocks(samples):
+    for part in blocks(samples):
         mean += part.sum(axis=axes, dtype=np.float64)
     mean /= count
     square = np.zeros_like(mean)
-    for part in _blocks(samples):
+    for part in blocks(samples):
         distance = part - _by_channel(mean, samples.ndim)
         distance *= distance
         square += distance.sum(axis=axes)
@@ -434,10 +433,3 @@ def _is_number(value: Any) -> bool:
 
 def _by_channel(values: np.ndarray, ndim: int) -> np.ndarray:
     return values.reshape(1, -1, *(1,) * (ndim - 2))
-
-
-def _blocks(samples: np.ndarray, like: np.ndarray | None = None) -> list[np.ndarray]:
-    """Views of blocks of samples, to keep temporary arrays small; divided like ``like``."""
-    like = samples if like is None else like
-    step = max(1, BLOCK_BYTES * len(like) // max(8 * like.size, 1))
-    return [samples[start : start + step] for start in range(0, len(samples), step)]
