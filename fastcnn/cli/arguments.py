@@ -25,6 +25,7 @@ AnyData = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
 ]
+Picture = Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")]
 ImageSize = Annotated[
     str | None,
     typer.Option(

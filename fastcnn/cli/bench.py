@@ -9,18 +9,8 @@ import typer
 from fastcnn.cli.screen import Screen
 
 Kind = TypeVar("Kind", bound=StrEnum)
-
-
-class Suite(StrEnum):
-    """The benchmark suites."""
-
-    step = "step"
-    zoo = "zoo"
-    inference = "inference"
-    layer = "layer"
-    backward = "backward"
-    records = "records"
-    all = "all"
+#: The benchmark suites.
+Suite = StrEnum("Suite", "step zoo inference layer backward records all")
 
 
 def one_of(suites: type[Kind], name: str) -> Kind:

@@ -50,18 +50,12 @@ def compare_backends(
 
     console = Screen()
     if seeds:
-        found = {
-            number: compare_rounding(*network_and_data(number))
-            for number in range(seed, seed + seeds)
-        }
-        print(rounding_table(found))
+        numbers = range(seed, seed + seeds)
+        print(rounding_table({n: compare_rounding(*network_and_data(n)) for n in numbers}))
         return
     comparison = comparing.compare_backends(*network_and_data(seed))
-    table = Table(
-        "layer",
-        "backend",
-        *number_columns("forward µs", "backward µs", "largest difference", "relative"),
-    )
+    measured = number_columns("forward µs", "backward µs", "largest difference", "relative")
+    table = Table("layer", "backend", *measured)
     for row in comparison.rows:
         table.add_row(*row.cells)
     console.show(table)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from fastcnn.cli.arguments import DataDir
+from fastcnn.cli.arguments import DataDir, Picture
 from fastcnn.cli.screen import Screen, number_columns
 
 app = typer.Typer(no_args_is_help=True)
@@ -68,9 +68,7 @@ def show(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="A name or path, as for fastcnn train.")
     ],
-    out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = Path(
-        "data.png"
-    ),
+    out: Picture = Path("data.png"),
     data_dir: DataDir = None,
 ) -> None:
     """Count the images of each class, and draw some of them.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fastcnn.cli.arguments import Backend, Invert, RunFolder
+from fastcnn.cli.arguments import Backend, Invert, Picture, RunFolder
 from fastcnn.cli.screen import Screen
 
 
@@ -18,9 +18,7 @@ def explain(
     label: Annotated[
         str | None, typer.Option("--class", help="Class to explain; by default the most likely.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Figure to write: .png, .svg or .pdf.")] = Path(
-        "explanation.png"
-    ),
+    out: Picture = Path("explanation.png"),
     invert: Invert = None,
     backend: Backend = None,
 ) -> None:
@@ -50,13 +48,8 @@ def explain(
         raise ConfigurationError(f"--class must be one of {', '.join(classes)}, got {label}")
     rule = opened.normalisation.rule_for_pictures(model.input_shape)
     picture = read_picture(image, rule, invert=invert)
-    found = explained_by(
-        model,
-        picture.pixels,
-        None if label is None else classes.index(label),
-        layer=layer,
-        backend=backend,
-    )
+    index = None if label is None else classes.index(label)
+    found = explained_by(model, picture.pixels, index, layer=layer, backend=backend)
     save_figure(explanation_figure(found, classes), out)
     console = Screen()
     order = (-found.probabilities).argsort(kind="stable")[:3]

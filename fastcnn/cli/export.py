@@ -88,31 +88,30 @@ def export(
     model = saved.load_model()
     console = Screen()
     if target.suffix == ".h":
-        _export_c(
-            console, saved, model, target, (calibration or 256) if int8 else 0, data, data_dir
-        )
+        count = (calibration or 256) if int8 else 0
+        _export_c(console, saved, model, target, count, data, data_dir)
         return
     if target.suffix == ".py":
         from fastcnn.interop.numpy_source import export_numpy
 
         export_numpy(model, target, saved.classes or None)
-        console.say(f"written: {target}; call predict(images)")
-        return
-    if target.suffix == ".html":
+        advice = "call predict(images)"
+    elif target.suffix == ".html":
         from fastcnn.interop.html_page import export_html
 
         export_html(model, target, classes=saved.classes or None)
-        console.say(f"written: {target}; open it in a browser")
-        return
-    if target.suffix == ".onnx":
+        advice = "open it in a browser"
+    elif target.suffix == ".onnx":
         from fastcnn.interop import export_onnx
 
         export_onnx(model.fold_batch_norm() if fold else model, target)
+        advice = _input(saved, target)
     else:
         from fastcnn.interop.torch_names import save_state
 
         save_state(model, target)
-    console.say(f"written: {target}; {_input(saved, target)}")
+        advice = _input(saved, target)
+    console.say(f"written: {target}; {advice}")
 
 
 def _input(saved: "Run", target: Path) -> str:

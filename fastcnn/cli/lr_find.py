@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
+from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray, Picture
 from fastcnn.cli.declared import with_options
 from fastcnn.cli.screen import Screen
 from fastcnn.cli.training_data import data_words, recipe_for_data, train_words
@@ -26,9 +26,7 @@ def lr_find(
     lowest: Annotated[float, typer.Option(help="Learning rate of the first step.")] = LOWEST,
     highest: Annotated[float, typer.Option(help="Learning rate of the last step.")] = HIGHEST,
     steps: Annotated[int, typer.Option(help="Steps; fewer if the loss diverges.")] = STEPS,
-    out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = Path(
-        "lr-find.png"
-    ),
+    out: Picture = Path("lr-find.png"),
     **options: Any,
 ) -> None:
     """Find a learning rate: raise it step by step, draw the loss and suggest a rate.
@@ -49,19 +47,11 @@ def lr_find(
     console = Screen()
     recipe, training = recipe_for_data(context, console, DECIDED)
     deciding = {name: value for name, value in recipe.training().items() if name not in DECIDED}
-    found = find(
-        recipe.make_model(training),
-        training,
-        lowest=lowest,
-        highest=highest,
-        steps=steps,
-        **deciding,
-    )
+    network = recipe.make_model(training)
+    found = find(network, training, lowest=lowest, highest=highest, steps=steps, **deciding)
     console.say(str(found))
     save_figure(found.figure(), out)
     console.say(f"picture: {out}")
     recipe = replace(recipe, lr=float(f"{found.suggestion:.2g}"))
-    words = (
-        f"{data_words(SimpleNamespace(**context.params))}{train_words(recipe, training, DECIDED)}"
-    )
+    words = data_words(SimpleNamespace(**context.params)) + train_words(recipe, training, DECIDED)
     console.print(f"next: fastcnn train {words}", soft_wrap=True)

@@ -116,13 +116,8 @@ def scale(
     count = 1
     while count <= ranks:
         line = predict_scaling(cost, link, batch_size, count, weak, average_every)
-        table.add_row(
-            str(count),
-            f"{1e6 * line.step:.0f}",
-            f"{1e6 * line.communication:.0f}",
-            f"{line.speedup:.2f}",
-            f"{line.efficiency:.0%}",
-        )
+        times = (f"{1e6 * seconds:.0f}" for seconds in (line.step, line.communication))
+        table.add_row(str(count), *times, f"{line.speedup:.2f}", f"{line.efficiency:.0%}")
         count *= 2
     console.show(table)
     if made is not None:

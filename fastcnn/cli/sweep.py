@@ -26,13 +26,8 @@ if TYPE_CHECKING:
     from fastcnn.training.sweeps import Trial
 
 
-class Sampler(StrEnum):
-    """How the settings of trials are drawn."""
-
-    random = "random"
-    tpe = "tpe"
-
-
+#: How the settings of trials are drawn.
+Sampler = StrEnum("Sampler", "random tpe")
 #: Trials shown in the live table.
 SHOWN = 12
 
