@@ -290,6 +290,7 @@ X8, Y8 = np.random.default_rng(0).standard_normal((20, 64)), np.arange(20) % 2
     [
         ({"architecture": "resnet"}, ConfigurationError, "architecture must be one of auto, mlp"),
         ({"architecture": report_cnn()}, ShapeError, "layer"),
+        ({"architecture": "lenet5"}, ShapeError, "'conv2'.* larger than the padded input"),
         ({"architecture": lambda *_: 3}, ConfigurationError, "returned int"),
         ({"architecture": Sequential(Flatten(), Linear(64, 5))}, ConfigurationError, "2 are need"),
         ({"architecture": "cnn", "input_shape": (64,)}, ConfigurationError, "needs images"),
