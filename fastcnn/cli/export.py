@@ -119,8 +119,8 @@ def _input(saved: "Run", target: Path) -> str:
     rule = saved.normalisation
     if target.suffix == ".safetensors":
         return f"the network takes {rule.describe()}"
-    units = "floats, bytes divided by 255" if rule.takes_bytes else "floats as in training"
-    return f"its input is {units}" + ("" if rule.is_identity else "; it normalises them itself")
+    units = "floats (bytes divided by 255)" if rule.takes_bytes else "floats as in training"
+    return f"it takes {units}" + ("" if rule.is_identity else " and normalises them itself")
 
 
 def _export_c(

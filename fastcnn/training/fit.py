@@ -224,7 +224,8 @@ def _check_metrics(o: FitArguments, data: FitData) -> None:
         )
     part = o.monitor.partition("_")[0]
     if not has[part]:
-        raise ConfigurationError(f"monitor={o.monitor}, but there are no {part} data")
+        advice = ": hold some out, with validation=0.1" if part == "validation" else ""
+        raise ConfigurationError(f"monitor={o.monitor}, but there are no {part} data{advice}")
 
 
 def _executor(

@@ -33,8 +33,8 @@ def unreached(
         highest = learning_rates(schedule, rate, 0, total, total, per_epoch).max()
     if highest <= HARDLY * rate:
         yield (
-            f"the learning rate is at most {highest:g} in {counted(total, 'step')}, where "
-            f"lr={rate:g}: the weights {'hardly change' if highest else 'do not change'}"
+            f"the learning rate is at most {highest:g} in {counted(total, 'step')} "
+            f"(lr={rate:g}): the weights {'hardly change' if highest else 'do not change'}"
         )
     if isinstance(schedule, Warmup):
         if schedule.steps >= total:

@@ -278,11 +278,13 @@ def test_bad_arguments(make: Any, message: str) -> None:
         make()
 
 
-def test_a_metric_needs_its_data(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_metric_needs_its_data(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there are no test data"):
         fit(dense(), blobs(20), epochs=1, callbacks=[EarlyStopping("test_loss")])
     with pytest.raises(ConfigurationError, match="there are no validation data"):
         fit(dense(), blobs(20), epochs=1, callbacks=[EarlyStopping()], validation=0)
+    with pytest.raises(ConfigurationError, match="no validation data: hold some out"):
+        fit(dense(), blobs(20), epochs=1, out=tmp_path / "run", monitor="validation_accuracy")
     fit(dense(), blobs(20), blobs(9), epochs=1, callbacks=[EarlyStopping("test_loss")])
     assert "a model selected on test data" in caplog.text
     assert fastcnn.training.EarlyStopping is EarlyStopping

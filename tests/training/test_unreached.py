@@ -54,11 +54,11 @@ def said(caplog: pytest.LogCaptureFixture, **options: Any) -> str:
         ({}, {"callbacks": [EarlyStopping(patience=5)]}, "after 5 epochs without improvement"),
         ({"early_stopping": 1}, {"early_stopping": 1, "epochs": 2}, "after 1 epoch without"),
         ({"epochs": 1}, {"epochs": 0}, "epochs=0: the model is not trained, its weights stay"),
-        ({"lr": 1e-6}, {"lr": 0.0}, "at most 0 in 9 steps, where lr=0: the weights do not change"),
+        ({"lr": 1e-6}, {"lr": 0.0}, "at most 0 in 9 steps (lr=0): the weights do not change"),
         (
             {"schedule": "one-cycle"},
             {"schedule": "one-cycle", "epochs": 1, "batch_size": 64},
-            "is at most 8e-08 in 1 step, where lr=0.02: the weights hardly change",
+            "is at most 8e-08 in 1 step (lr=0.02): the weights hardly change",
         ),
         (
             {"accumulate": 3},
