@@ -105,6 +105,8 @@ def make_folder(folder: Path) -> None:
 def atomic_write(path: str | Path, content: bytes | bytearray) -> None:
     """Replace a file's content: temporary file in the same folder, fsync, rename.
 
+    A symbolic link is kept, and the file that it points to is replaced. Devices and pipes, such as
+    /dev/null, are written to.
     The file's permissions are those of any new file: what the process's umask leaves.
 
     Raises
@@ -117,16 +119,19 @@ def atomic_write(path: str | Path, content: bytes | bytearray) -> None:
     path = expanded(path)
     if not path.name:
         raise ConfigurationError(f"{path} is a folder, and cannot be written as a file")
-    temporary = None
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(content)
+        return
+    temporary, target = None, Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
-        make_folder(path.parent)
-        unfinished = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+        make_folder(target.parent)
+        unfinished = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
         with open(unfinished, "xb") as file:
             temporary = unfinished
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        _replace(temporary, path)
+        _replace(temporary, target)
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

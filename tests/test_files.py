@@ -42,6 +42,23 @@ def test_readers_say_in_words_why_a_file_cannot_be_read(
 
 
 @pytest.mark.posix
+def test_links_devices_and_pipes_are_kept(tmp_path: Path) -> None:
+    link, target, pipe = (tmp_path / name for name in ("link", "folder/target", "pipe"))
+    link.symlink_to("folder/target")
+    for content in (b"1", b"2"):
+        atomic_write(link, content)
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+    assert len(list(target.parent.iterdir())) == 1
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    atomic_write(pipe, b"3")
+    assert os.read(reader, 10) == b"3"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+@pytest.mark.posix
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o027])
 def test_files_have_the_permissions_of_the_umask(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
