@@ -1,4 +1,4 @@
-"""Several labels an image: which of three shapes are in a picture?
+"""Several labels for each image: which of three shapes are in a picture?
 
 python docs/examples/multi_label.py [PICTURE.png]
 """
