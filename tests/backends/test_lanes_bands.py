@@ -1,12 +1,13 @@
 """Samples of small batches in bands of rows: the same step as of whole samples."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes.planning import bands
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
@@ -108,14 +109,48 @@ def segmentation() -> Model:
     return Model(x, Conv2d(48, 4, 3, padding=1, seed=3)(z))
 
 
-NETWORKS = {make.__name__: make for make in (windows, normalised, frozen, undivided, segmentation)}
+def without_padding() -> Sequential:
+    """Bands of the input overlap; the last one has rows beyond the map."""
+    return Sequential(
+        Conv2d(3, 16, (3, 2), seed=0), PReLU(16), MaxPool2d(2),
+        Conv2d(16, 24, (3, 2), stride=(1, 2), bias=False, seed=1), Tanh(),
+        Flatten(), Linear(24 * 5 * 2, 4, seed=2), input_shape=SHAPE,
+    )  # fmt: skip
+
+
+def one_row() -> Sequential:
+    """Maps of one row, in bands of columns that are united in pairs."""
+    return Sequential(
+        Conv2d(3, 16, (1, 9), padding=(0, 4), seed=0), BatchNorm2d(16), Tanh(),
+        MaxPool2d((1, 2)), Conv2d(16, 24, (1, 7), padding=(0, 3), seed=1), Tanh(),
+        GlobalAvgPool2d(), Flatten(), Linear(24, 4, seed=2), input_shape=(3, 1, 32),
+    )  # fmt: skip
+
+
+def one_row_without_padding() -> Sequential:
+    return Sequential(
+        Conv2d(3, 16, (1, 5), stride=(1, 2), seed=0), Tanh(), AvgPool2d((1, 3), stride=(1, 2)),
+        Conv2d(16, 24, (1, 3), dilation=(1, 2), seed=1), Tanh(),
+        Flatten(), Linear(24 * 7, 4, seed=2), input_shape=(3, 1, 50),
+    )  # fmt: skip
+
+
+NETWORKS = {
+    make.__name__: make
+    for make in (
+        windows, normalised, frozen, undivided, segmentation,
+        without_padding, one_row, one_row_without_padding,
+    )
+}  # fmt: skip
 
 
 def after_steps(model: Model, batch: int, count: int, threads: int) -> dict[str, np.ndarray]:
     """The state after two steps; the last one has ``count`` samples."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((batch + count, *SHAPE)).astype(np.float32)
-    places = model.output_shape(SHAPE)[1:]
+    shape = model.input_shape
+    assert shape is not None
+    x = rng.standard_normal((batch + count, *shape)).astype(np.float32)
+    places = model.output_shape(shape)[1:]
     samples = ArrayDataset(x, rng.integers(0, 4, (batch + count, *places)))
     executor = make_executor(
         model,
@@ -145,11 +180,42 @@ def test_steps_are_those_of_whole_samples(name: str, batch: int, count: int) -> 
     with in_bands(False):
         assert not any(row.endswith(": split") for row in names(make(), batch))
         whole = after_steps(make(), batch, count, 1)
-    for key, value in whole.items():
-        bound = 2e-5 * max(np.abs(value).max(), 1e-3)
-        np.testing.assert_allclose(found[0][key], value, rtol=0, atol=bound, err_msg=key)
+    check_same(found[0], whole)
+    for key, value in found[0].items():
         for other in found[1:]:
-            np.testing.assert_array_equal(found[0][key], other[key], err_msg=key)
+            np.testing.assert_array_equal(value, other[key], err_msg=key)
+
+
+def check_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+    for key, value in wanted.items():
+        bound = 2e-5 * max(np.abs(value).max(), 1e-3)
+        np.testing.assert_allclose(found[key], value, rtol=0, atol=bound, err_msg=key)
+
+
+@pytest.mark.parametrize("make", [without_padding, one_row_without_padding])
+@pytest.mark.parametrize("nodes", [2, 3, 4])
+@pytest.mark.parametrize("wanted", [2, 3, 4, 5, 7, 14])
+def test_any_number_of_bands_may_overlap(
+    make: Callable[[], Model], nodes: int, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to a convolution, an activation or a pooling; some leave rows beyond the map."""
+    with in_bands(False):
+        whole = after_steps(make(), 1, 1, 1)
+    sizes: list[int] = []
+
+    def cost(graph: Graph, costs: list[float], division: bands.Division) -> float:
+        places = division.places
+        chosen = len(places) == nodes and places[0].bands == wanted and division.overlapping
+        if chosen:
+            sizes.append(places[nodes - 1].size)
+        return 0.0 if chosen else np.inf
+
+    monkeypatch.setattr(bands, "_cost_in_bands", cost)
+    with in_bands(True):
+        found = after_steps(make(), 1, 1, 2)
+        assert bool(sizes) == any(row.endswith(": split") for row in names(make(), 1))
+    assert sizes or wanted > 3
+    check_same(found, whole)
 
 
 def test_bands_are_chosen_where_they_save_time() -> None:

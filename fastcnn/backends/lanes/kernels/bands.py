@@ -3,6 +3,7 @@
 Band i of sample b is in lane ``b * bands + i``; see planning/bands.py.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.kernels.sampling import K_MOVE
+from fastcnn.backends.lanes.planning.bands import ROWS, Cut, Extension
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
 
@@ -86,20 +88,36 @@ K_GATHER_LANES = numbered(gather_lanes, "gather lanes", _cost, map_sizes, touche
 _LANE = np.arange(LANES)
 
 
+def _runs(x: "Buffer", y: "Buffer", axis: int, places: tuple[int, int, int]) -> list[Any]:
+    """Offsets in X and Y and lengths of the vectors of some rows, or of columns of all rows.
+
+    ``places`` has the first one in X and in Y, and their number.
+    """
+    i, j, count = places
+    if axis == ROWS:
+        return [(x.at(i + k, 0), y.at(j + k, 0), y.width) for k in range(count)]
+    return [(x.at(k, i), y.at(k, j), count) for k in range(y.height)]
+
+
 def _gathered(
     planner: "Planner",
     name: str,
     x: "Buffer",
     y: "Buffer",
-    rows: list[tuple[int, int, np.ndarray]],
-    adds: bool = False,
-    fill: float = 0.0,
+    axis: int,
+    parts: list[tuple[tuple[int, int, int], np.ndarray]],
+    **more: float,
 ) -> None:
-    """Add the row that fills some rows of Y.
+    """Add the row that fills parts of Y from lanes of X.
 
-    Each one is given by its row of X and of Y, and by the source of each lane, or -1.
+    Each part has its places, see :func:`_runs`, and the source of each lane, or -1, for ``fill``.
     """
-    runs = [(x.at(i, 0), y.at(j, 0), y.width, k * LANES) for k, (i, j, _) in enumerate(rows)]
+    parts = [(places, lanes) for places, lanes in parts if places[2] > 0]
+    runs = [
+        (*run, k * LANES)
+        for k, (places, _) in enumerate(parts)
+        for run in _runs(x, y, axis, places)
+    ]
     values = row(
         K_GATHER_LANES,
         **x.columns("x"),
@@ -107,71 +125,89 @@ def _gathered(
         channels=y.channels,
         x_channel=x.channel,
         y_channel=y.channel,
-        positions=len(rows),
+        positions=len(runs),
         tap_table=planner.table(runs),
-        x_table=planner.table([lanes for _, _, lanes in rows]),
-        adds=int(adds),
-        scale=planner.constant([fill]),
+        x_table=planner.table([lanes for _, lanes in parts]),
+        adds=int(more.get("adds", False)),
+        scale=planner.constant([more.get("fill", 0.0)]),
     )
     planner.emit(name, values)
 
 
-def _moved(planner: "Planner", name: str, x: "Buffer", y: "Buffer", first: int, to: int) -> None:
-    """Add the row that copies rows of X, from the first on, to rows of Y."""
-    count = min(x.height, y.height)
-    runs = [(x.at(first + i, 0), y.at(to + i, 0), y.width) for i in range(count)]
+def _moved(
+    planner: "Planner", name: str, x: "Buffer", y: "Buffer", axis: int, places: tuple[int, int, int]
+) -> None:
+    """Add the row that copies rows, or columns, of X to Y."""
+    runs = _runs(x, y, axis, places)
     columns = {"channels": y.channels, "x_channel": x.channel, "y_channel": y.channel}
-    columns |= {"positions": count, "tap_table": planner.table(runs)}
+    columns |= {"positions": len(runs), "tap_table": planner.table(runs)}
     values = row(K_MOVE, **x.columns("x"), **y.columns("y"), **columns)
     planner.emit(name, values)
 
 
 def _neighbours(bands: int, step: int) -> np.ndarray:
     """The lane of the band that is ``step`` below a lane's own, or -1 outside the sample."""
-    band = _LANE % bands + step
-    return np.where((band >= 0) & (band < bands), _LANE + step, -1)
+    band, source = _LANE % bands + step, _LANE + step
+    return np.where((band >= 0) & (band < bands) & (source < LANES), source, -1)
 
 
-def _divide(planner: "Planner", name: str, x: "Buffer", y: "Buffer", each: int) -> None:
-    """Divide bands X, or whole samples, into EACH bands Y."""
-    down = _LANE % each * y.height * x.row
-    _gathered(planner, name, x, y, [(i, i, down + _LANE // each) for i in range(y.height)])
+def _size(x: "Buffer", axis: int) -> int:
+    return x.height if axis == ROWS else x.width
 
 
-def _unite(planner: "Planner", name: str, x: "Buffer", y: "Buffer", each: int) -> None:
-    """Unite EACH adjacent bands X to one, or to a whole sample, Y."""
-    rows = []
-    for part in range(each):
-        source = _LANE * each + part
+def _divide(planner: "Planner", name: str, x: "Buffer", y: "Buffer", cut: Cut) -> None:
+    """Divide bands X, or whole samples, into bands Y; what is beyond X is zero."""
+    along, most = (x.row if cut.axis == ROWS else x.pixel), _size(x, cut.axis)
+    start = _LANE % cut.each * cut.step
+    lanes = start * along + _LANE // cut.each
+    # The first part ends where the last band leaves the map, and so on.
+    ends = sorted({*(most - start).clip(0, _size(y, cut.axis)).tolist()} - {0})
+    parts = [
+        ((first, first, last - first), np.where(start + first < most, lanes, -1))
+        for first, last in pairwise([0, *ends])
+    ]
+    _gathered(planner, name, x, y, cut.axis, parts)
+
+
+def _unite(planner: "Planner", name: str, x: "Buffer", y: "Buffer", cut: Cut) -> None:
+    """Unite adjacent bands X to one, or to a whole sample, Y, without what is beyond it."""
+    size, parts = _size(x, cut.axis), []
+    for part in range(cut.each):
+        source = _LANE * cut.each + part
         lanes = np.where(source < LANES, source, -1)
-        rows += [(i, part * x.height + i, lanes) for i in range(x.height)]
-    _gathered(planner, name, x, y, rows)
+        count = min(size, _size(y, cut.axis) - part * size)
+        parts.append(((0, part * size, count), lanes))
+    _gathered(planner, name, x, y, cut.axis, parts)
 
 
 def _conversion(name: str, there: Any, back: Any) -> dict[str, Any]:
     """The lowering of a step between bands and whole samples, whose gradient is the way back."""
 
     def forward(walk: "Forward", group: "Group") -> None:
-        x, y, each = walk.values[group.source], walk.output(group), group.node.arguments["each"]
-        there(walk.planner, f"{group.node.name}: {name}", x, y, each)
+        x, y, cut = walk.values[group.source], walk.output(group), group.node.arguments["cut"]
+        there(walk.planner, f"{group.node.name}: {name}", x, y, cut)
 
     def backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-        grad_x, each = walk.wanted(group), group.node.arguments["each"]
+        grad_x, cut = walk.wanted(group), group.node.arguments["cut"]
         if grad_x is not None:
-            back(walk.planner, f"{group.node.name}: gradient of {name}", grad, grad_x, each)
+            back(walk.planner, f"{group.node.name}: gradient of {name}", grad, grad_x, cut)
 
     return {"forward": forward, "backward": backward}
 
 
 def _extend(walk: "Forward", group: "Group") -> None:
-    """A band with rows of its neighbours."""
+    """A band with rows, or columns, of its neighbours."""
     planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
-    bands, above, below, fill = _extension(group)
-    _moved(planner, f"{group.node.name}: copy", x, y, 0, above)
-    upper, lower = _neighbours(bands, -1), _neighbours(bands, 1)
-    rows = [(x.height - above + i, i, upper) for i in range(above)]
-    rows += [(i, above + x.height + i, lower) for i in range(below)]
-    _gathered(planner, f"{group.node.name}: rows of neighbours", x, y, rows, fill=fill)
+    more: Extension = group.node.arguments["extension"]
+    size = _size(x, more.axis)
+    _moved(planner, f"{group.node.name}: copy", x, y, more.axis, (0, more.above, size))
+    upper, lower = _neighbours(more.bands, -1), _neighbours(more.bands, 1)
+    parts = [
+        ((size - more.above, 0, more.above), upper),
+        ((0, more.above + size, more.below), lower),
+    ]
+    name = f"{group.node.name}: rows of neighbours"
+    _gathered(planner, name, x, y, more.axis, parts, fill=more.fill)
 
 
 def _extend_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
@@ -179,17 +215,16 @@ def _extend_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
     planner, grad_x = walk.planner, walk.wanted(group)
     if grad_x is None:
         return
-    bands, above, below, _ = _extension(group)
-    _moved(planner, f"{group.node.name}: gradient of copy", grad, grad_x, above, 0)
-    upper, lower = _neighbours(bands, -1), _neighbours(bands, 1)
-    rows = [(i, grad_x.height - above + i, lower) for i in range(above)]
-    rows += [(above + grad_x.height + i, i, upper) for i in range(below)]
-    _gathered(planner, f"{group.node.name}: gradient of neighbours", grad, grad_x, rows, adds=True)
-
-
-def _extension(group: "Group") -> tuple[int, int, int, float]:
-    arguments = group.node.arguments
-    return arguments["bands"], arguments["above"], arguments["below"], arguments["fill"]
+    more: Extension = group.node.arguments["extension"]
+    size, name = _size(grad_x, more.axis), group.node.name
+    places = (more.above, 0, size)
+    _moved(planner, f"{name}: gradient of copy", grad, grad_x, more.axis, places)
+    upper, lower = _neighbours(more.bands, -1), _neighbours(more.bands, 1)
+    parts = [
+        ((0, size - more.above, more.above), lower),
+        ((more.above + size, 0, more.below), upper),
+    ]
+    _gathered(planner, f"{name}: gradient of neighbours", grad, grad_x, more.axis, parts, adds=True)
 
 
 lowered("split_bands", **_conversion("split", _divide, _unite))

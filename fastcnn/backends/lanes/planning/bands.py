@@ -1,16 +1,19 @@
 """Divides the samples of a small batch into bands of rows, so that they fill all lanes.
 
 A batch of four has four samples in sixteen lanes. Up to some layer, each sample's maps are divided
-into bands of adjacent rows, one in each lane. Before a convolution or a pooling whose windows reach
-into adjacent bands, each band is extended by rows of its neighbours, and padding by rows is
-omitted. Where a layer's maps have too few rows, adjacent bands are united, in the end to whole
-samples.
+into bands of adjacent rows, one in each lane; maps of one row are divided into bands of columns.
+
+There are two ways. Before a convolution or a pooling whose windows reach into adjacent bands, each
+band is extended by rows of its neighbours, and padding by rows is omitted; where a layer's maps
+have too few rows, adjacent bands are united, in the end to whole samples. In a chain of layers
+without padding, the bands of the input may overlap instead, so that each has all that its rows of
+the chain's output depend on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.planning.buffers import LANES
@@ -23,18 +26,64 @@ LEAST, MOST = 1_000_000, 0.8
 #: Operations, besides element-wise ones, that treat each pixel by itself.
 POINTWISE = ("batch_norm", "add", "subtract", "multiply", "concat", "narrow")
 
+#: Axes of a map along which it may be divided.
+ROWS, COLUMNS = 1, 2
+
 Parameters = Mapping[str, tuple[int, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
+class Cut:
+    """How samples or bands are divided into bands, each of which begins ``step`` after another."""
+
+    axis: int
+    each: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Extension:
+    """By how many rows, or columns, of its neighbours a band is extended."""
+
+    axis: int
+    bands: int
+    above: int
+    below: int
+    #: What is beyond the map.
+    fill: float
+
+
+@dataclass(frozen=True)
 class Place:
-    """A node in bands: their number, and the rows of neighbours that it needs of its input."""
+    """A node in bands: their number, their size, and what they need of their input's neighbours.
+
+    The size is in rows, or in columns of maps of one row.
+    """
 
     bands: int
+    size: int
     above: int = 0
     below: int = 0
     #: What is beyond the map.
     fill: float = 0.0
+
+
+@dataclass(frozen=True)
+class Division:
+    """The nodes that are in bands."""
+
+    axis: int
+    places: Mapping[int, Place]
+    #: Where bands of the input overlap: their size, and where the second one begins.
+    overlapping: tuple[int, int] | None = None
+
+    def of_input(self, shape: tuple[int, ...], bands: int) -> tuple[int, int]:
+        """The size of the input's bands, and where the second one begins."""
+        return self.overlapping or (shape[self.axis] // bands,) * 2
+
+    def band(self, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+        """The shape of a band."""
+        return (*shape[: self.axis], size, *shape[self.axis + 1 :])
 
 
 @dataclass(frozen=True)
@@ -53,13 +102,15 @@ def in_bands(graph: Graph, batch: int, parameters: Parameters) -> Banded:
     costs = [_cost(node, parameters) for node in graph.nodes]
     if len(graph.input_shape) != 3 or len(graph.inputs) > 1 or sum(costs) < LEAST:
         return Banded(graph)
-    best, least, bands = {}, MOST * sum(costs), 2
-    while bands * batch <= LANES:
-        places = _places(graph, bands, parameters)
-        cost = _cost_in_bands(graph, costs, places)
-        if cost < least:
-            best, least = places, cost
-        bands *= 2
+    axis = ROWS if graph.input_shape[ROWS] > 1 else COLUMNS
+    best, least = None, MOST * sum(costs)
+    for bands in range(2, LANES // batch + 1):
+        found = _with_neighbours(graph, axis, bands, parameters)
+        for division in (found, *_overlapping(graph, axis, bands, parameters)):
+            if division.places:
+                cost = _cost_in_bands(graph, costs, division)
+                if cost < least:
+                    best, least = division, cost
     return _Divided(graph, best).result() if best else Banded(graph)
 
 
@@ -78,30 +129,32 @@ def _cost(node: Node, parameters: Parameters) -> float:
     return 4.0 * prod(node.output_shape)
 
 
-def _cost_in_bands(graph: Graph, costs: list[float], places: Mapping[int, Place]) -> float:
+def _cost_in_bands(graph: Graph, costs: list[float], division: Division) -> float:
     """The same for the whole network, if some nodes are in bands."""
+    axis, places = division.axis, division.places
     total, readers = 0.0, graph.consumers()
     for index, (node, cost) in enumerate(zip(graph.nodes, costs, strict=True)):
         place = places.get(index)
         if place is None:
             total += cost
             continue
-        bands, rows = place.bands, node.output_shape[1] // place.bands
         # Tiles of few rows are less efficient.
-        total += cost / bands * (1 + 1 / rows**2 if node.operation == "conv2d" else 1)
+        slower = 1 + 1 / place.size**2 if node.operation == "conv2d" else 1
+        total += cost * place.size / node.output_shape[axis] * slower
         if place.above or place.below:
-            channels, height, width = node.input_shapes[0]
-            total += (
-                channels * width * (COPY * height / bands + GATHER * (place.above + place.below))
-            )
+            shape = node.input_shapes[0]
+            copied = COPY * shape[axis] / place.bands + GATHER * (place.above + place.below)
+            total += copied * prod(shape) / shape[axis]
         outside = [reader for reader in readers[index] if reader not in places]
-        if not readers[index] or not all(_averages_all(graph.nodes[each]) for each in outside):
+        averaged = all(_averages_all(graph.nodes[each]) for each in outside)
+        if not readers[index] or not averaged or (outside and division.overlapping):
             total += GATHER * prod(node.output_shape)
     for source, found in readers.items():
         shape = graph.input_shape if source == INPUT else graph.nodes[source].output_shape
         own = places[source].bands if source in places else 0
         for bands in {places[reader].bands for reader in found if reader in places} - {own}:
-            total += GATHER * prod(shape) / bands
+            size, _ = division.of_input(shape, bands)
+            total += GATHER * prod(shape) * size / shape[axis]
     return total
 
 
@@ -116,48 +169,107 @@ def _averages_all(node: Node) -> bool:
     return average and node.output_shape[1:] == (1, 1)
 
 
-def _places(graph: Graph, most: int, parameters: Parameters) -> dict[int, Place]:
+def _with_neighbours(graph: Graph, axis: int, most: int, parameters: Parameters) -> Division:
     """The nodes that can be in bands, from the input on, each in as many as possible."""
     found: dict[int, Place] = {}
     for index, node in enumerate(graph.nodes):
         if not all(source == INPUT or source in found for source in node.inputs):
             continue
-        bands = min(most if source == INPUT else found[source].bands for source in node.inputs)
-        while bands > 1 and index not in found:
-            place = _place(node, bands, parameters)
+        own = min(most if source == INPUT else found[source].bands for source in node.inputs)
+        for bands in (number for number in range(own, 1, -1) if own % number == 0):
+            place = _place(node, axis, bands, parameters)
             if place is not None:
                 found[index] = place
-            bands //= 2
-    return found
+                break
+    return Division(axis, found)
 
 
-def _place(node: Node, bands: int, parameters: Parameters) -> Place | None:
-    """A node in some bands; None if that is not possible."""
+def _place(node: Node, axis: int, bands: int, parameters: Parameters) -> Place | None:
+    """A node in some bands, extended by their neighbours; None if that is not possible."""
     shapes = (*node.input_shapes, node.output_shape)
-    if not all(len(shape) == 3 and shape[1] % bands == 0 for shape in shapes):
+    if not all(len(shape) == 3 and shape[axis] % bands == 0 for shape in shapes):
         return None
+    result, height = node.output_shape[axis] // bands, node.input_shapes[0][axis]
     same = all(shape[1:] == node.output_shape[1:] for shape in node.input_shapes)
     if isinstance(OPERATIONS[node.operation], Elementwise) or node.operation in POINTWISE:
         joins = node.operation in ("concat", "narrow")
         same = same and (joins or all(shape == node.output_shape for shape in node.input_shapes))
-        return Place(bands) if same else None
-    arguments = node.arguments
-    if node.operation == "conv2d":
-        size, padding, fill = _kernel(node, parameters)[0], arguments["padding"][0][0], 0.0
-    elif node.operation in ("max_pool2d", "avg_pool2d"):
-        size, padding, fill = arguments["kernel_size"][0], arguments["padding"][0], -float("inf")
-        if node.operation == "avg_pool2d" and (padding or size != arguments["stride"][0]):
-            return None
-    else:
-        return Place(bands) if _enlarges(node, parameters) else None
-    stride, height = arguments["stride"][0], node.input_shapes[0][1]
-    size = arguments.get("dilation", (1, 1))[0] * (size - 1) + 1
-    place = Place(bands, padding, max(0, size - stride - padding), fill)
-    rows = height // bands
+        return Place(bands, result) if same else None
+    window = _window(node, axis, parameters)
+    if window is None:
+        return Place(bands, result) if _enlarges(node, axis, parameters) else None
+    if node.operation == "avg_pool2d" and (window.padding or window.size != window.stride):
+        return None
+    rows, above = height // bands, window.padding
+    below = max(0, window.size - window.stride - above)
     # Every band has as many rows of the output, which begin where its own rows do.
-    even = node.output_shape[1] * stride == height
-    even = even and (rows + place.above + place.below - size) // stride + 1 == rows // stride
-    return place if even and max(place.above, place.below) <= rows else None
+    even = node.output_shape[axis] * window.stride == height
+    even = even and (rows + above + below - window.size) // window.stride + 1 == result
+    fill = 0.0 if node.operation == "conv2d" else -float("inf")
+    return Place(bands, result, above, below, fill) if even and max(above, below) <= rows else None
+
+
+class Window(NamedTuple):
+    """The rows on which one row of an output depends, and from one to the next."""
+
+    size: int
+    stride: int
+    padding: int = 0
+
+
+def _window(node: Node, axis: int, parameters: Parameters) -> Window | None:
+    """The window of a convolution or a pooling; None for other nodes."""
+    arguments, along = node.arguments, axis - 1
+    if node.operation == "conv2d":
+        size, padding = _kernel(node, parameters)[along], arguments["padding"][along][0]
+    elif node.operation in ("max_pool2d", "avg_pool2d"):
+        size, padding = arguments["kernel_size"][along], arguments["padding"][along]
+    else:
+        return None
+    dilation = arguments.get("dilation", (1, 1))[along]
+    return Window(dilation * (size - 1) + 1, arguments["stride"][along], padding)
+
+
+def _overlapping(graph: Graph, axis: int, bands: int, parameters: Parameters) -> Iterator[Division]:
+    """Divisions of the first layers of a chain without padding, up to each of its layers."""
+    chain = _chain(graph, axis, parameters)
+    for end in range(len(chain)):
+        whole = graph.nodes[end].output_shape[axis]
+        size = step = -(-whole // bands)
+        if size * (bands - 1) >= whole:
+            continue  # nothing is left for the last band
+        places = {}
+        for index in range(end, -1, -1):
+            places[index] = Place(bands, size)
+            window = chain[index]
+            size, step = (size - 1) * window.stride + window.size, step * window.stride
+        yield Division(axis, places, (size, step))
+
+
+def _chain(graph: Graph, axis: int, parameters: Parameters) -> list[Window]:
+    """The windows of the first nodes, each of which reads only the one before, without padding."""
+    found: list[Window] = []
+    readers = graph.consumers()
+    for index, node in enumerate(graph.nodes):
+        if node.inputs != (index - 1,) or (index and len(readers[index - 1]) > 1):
+            break
+        (shape,) = node.input_shapes
+        if isinstance(OPERATIONS[node.operation], Elementwise):
+            window = Window(1, 1) if shape == node.output_shape else None
+        else:
+            window = _window(node, axis, parameters)
+        if window is None or len(shape) != 3 or any(_pads(node, axis)):
+            break
+        if node.output_shape[axis] != (shape[axis] - window.size) // window.stride + 1:
+            break
+        found.append(window)
+    return found
+
+
+def _pads(node: Node, axis: int) -> tuple[int, ...]:
+    """Padding of a node's input along an axis."""
+    padding = node.arguments.get("padding", (0, 0, 0))[axis - 1]
+    return padding if isinstance(padding, tuple) else (padding,)
 
 
 def _averaging(node: Node, shape: tuple[int, ...]) -> Node:
@@ -168,23 +280,24 @@ def _averaging(node: Node, shape: tuple[int, ...]) -> Node:
     return replace(node, arguments=arguments, input_shapes=(shape,))
 
 
-def _enlarges(node: Node, parameters: Parameters) -> bool:
+def _enlarges(node: Node, axis: int, parameters: Parameters) -> bool:
     """Whether each row of the output depends on one row of the input, several on the same."""
-    arguments = node.arguments
+    arguments, along = node.arguments, axis - 1
     if node.operation == "conv_transpose2d":
-        size, stride = _kernel(node, parameters)[0], arguments["stride"][0]
-        alone = arguments["padding"][0] == (0, 0) and arguments["output_padding"][0] == 0
-        return size == stride and alone and arguments["dilation"][0] == 1
+        size, stride = _kernel(node, parameters)[along], arguments["stride"][along]
+        alone = arguments["padding"][along] == (0, 0) and arguments["output_padding"][along] == 0
+        return size == stride and alone and arguments["dilation"][along] == 1
     nearest = node.operation == "interpolate" and arguments["mode"] == "nearest"
-    return nearest and node.output_shape[1] % node.input_shapes[0][1] == 0
+    return nearest and node.output_shape[axis] % node.input_shapes[0][axis] == 0
 
 
 class _Divided:
     """The network with some nodes in bands."""
 
-    def __init__(self, graph: Graph, places: dict[int, Place]) -> None:
+    def __init__(self, graph: Graph, division: Division) -> None:
         self._graph = graph
-        self._places = places
+        self._division = division
+        self._places = division.places
         self._nodes: list[Node] = []
         self._in_bands: dict[int, int] = {}
         # New nodes by their operation, source and arguments, and by the old ones.
@@ -196,7 +309,7 @@ class _Divided:
             if index in self._places:
                 place = self._places[index]
                 self._new[index] = self._add(self._band_of(node, place), place.bands)
-            elif _averages_all(node) and node.inputs[0] in self._places:
+            elif _averages_all(node) and self._is_divided(node.inputs[0]):
                 self._new[index] = self._average(node)
             else:
                 inputs = tuple(self._of(source) for source in node.inputs)
@@ -204,6 +317,10 @@ class _Divided:
         self._of(len(self._graph.nodes) - 1)
         numbers = {new: old for old, new in self._new.items()}
         return Banded(replace(self._graph, nodes=tuple(self._nodes)), self._in_bands, numbers)
+
+    def _is_divided(self, source: int) -> bool:
+        """Whether a node's bands are of one size and do not leave the map."""
+        return source in self._places and self._division.overlapping is None
 
     def _add(self, node: Node, bands: int = 1) -> int:
         self._nodes.append(node)
@@ -224,64 +341,75 @@ class _Divided:
         key = operation, source, bands, *more.items()
         if key not in self._made:
             shape, made = shapes
-            node = Node(name, operation, (source,), {"bands": bands} | more, {}, (shape,), made)
+            node = Node(name, operation, (source,), more, {}, (shape,), made)
             self._made[key] = self._add(node, bands)
         return self._made[key]
 
     def _of(self, source: int, bands: int = 1) -> int:
         """The node that has a node's output in some bands, or as whole samples."""
+        axis, shape = self._division.axis, self._shape(source, bands)
         if source == INPUT:
             if bands == 1:
                 return INPUT
-            shapes = self._graph.input_shape, _band(self._graph.input_shape, bands)
-            return self._between("input", "split_bands", INPUT, shapes, bands, each=bands)
+            whole = self._graph.input_shape
+            cut = Cut(axis, bands, self._division.of_input(whole, bands)[1])
+            return self._between("input", "split_bands", INPUT, (whole, shape), bands, cut=cut)
         own = self._places[source].bands if source in self._places else 1
         if own == bands:
             return self._new[source]
-        node = self._graph.nodes[source]
-        shapes = _band(node.output_shape, own), _band(node.output_shape, bands)
-        each = own // bands
-        return self._between(node.name, "join_bands", self._new[source], shapes, bands, each=each)
+        name, shapes = self._graph.nodes[source].name, (self._shape(source, own), shape)
+        cut = Cut(axis, own // bands, shapes[0][axis])
+        return self._between(name, "join_bands", self._new[source], shapes, bands, cut=cut)
+
+    def _shape(self, source: int, bands: int) -> tuple[int, ...]:
+        """The shape of a node's output in some bands."""
+        division, place = self._division, self._places.get(source)
+        nodes = self._graph.nodes
+        shape = self._graph.input_shape if source == INPUT else nodes[source].output_shape
+        if bands == 1:
+            return shape
+        if source == INPUT:
+            size, _ = division.of_input(shape, bands)
+        elif place is not None and place.bands == bands:
+            size = place.size
+        else:
+            size = shape[division.axis] // bands
+        return division.band(shape, size)
 
     def _average(self, node: Node) -> int:
         """The average of the bands' averages."""
-        (source,), (shape,) = node.inputs, node.input_shapes
-        bands, channels = self._places[source].bands, shape[0]
+        (source,) = node.inputs
+        bands = self._places[source].bands
+        shape = self._shape(source, bands)
         of_band = replace(
-            _averaging(node, _band(shape, bands)),
-            inputs=(self._new[source],),
-            output_shape=(channels, 1, 1),
+            _averaging(node, shape), inputs=(self._new[source],), output_shape=(shape[0], 1, 1)
         )
-        shapes = (channels, 1, 1), (channels, bands, 1)
-        averages = self._add(of_band, bands)
-        joined = self._between(node.name, "join_bands", averages, shapes, 1, each=bands)
+        shapes = (shape[0], 1, 1), (shape[0], bands, 1)
+        averages, cut = self._add(of_band, bands), Cut(ROWS, bands, 1)
+        joined = self._between(node.name, "join_bands", averages, shapes, 1, cut=cut)
         return self._add(replace(_averaging(node, shapes[1]), inputs=(joined,)))
 
     def _band_of(self, node: Node, place: Place) -> Node:
         """A node in bands."""
-        bands = place.bands
+        axis, bands = self._division.axis, place.bands
         inputs = [self._of(source, bands) for source in node.inputs]
-        shapes = [_band(shape, bands) for shape in node.input_shapes]
+        shapes = [self._shape(source, bands) for source in node.inputs]
         arguments = dict(node.arguments)
         if place.above or place.below:
-            around = _band(node.input_shapes[0], bands, place.above + place.below)
-            rows = {"above": place.above, "below": place.below, "fill": place.fill}
+            size = shapes[0][axis] + place.above + place.below
+            around = self._division.band(shapes[0], size)
+            more = Extension(axis, bands, place.above, place.below, place.fill)
             inputs[0] = self._between(
-                node.name, "extend_bands", inputs[0], (shapes[0], around), bands, **rows
+                node.name, "extend_bands", inputs[0], (shapes[0], around), bands, extension=more
             )
             shapes[0] = around
-            _, along = arguments["padding"]
-            none = (0, 0) if node.operation == "conv2d" else 0
-            arguments["padding"] = (none, along)
+            padding = list(arguments["padding"])
+            padding[axis - 1] = (0, 0) if node.operation == "conv2d" else 0
+            arguments["padding"] = tuple(padding)
         return replace(
             node,
             inputs=tuple(inputs),
             input_shapes=tuple(shapes),
-            output_shape=_band(node.output_shape, bands),
+            output_shape=self._division.band(node.output_shape, place.size),
             arguments=arguments,
         )
-
-
-def _band(shape: tuple[int, ...], bands: int, more: int = 0) -> tuple[int, ...]:
-    """The shape of a band, with some more rows."""
-    return (shape[0], shape[1] // bands + more, shape[2])
