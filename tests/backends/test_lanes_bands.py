@@ -109,6 +109,15 @@ def segmentation() -> Model:
     return Model(x, Conv2d(48, 4, 3, padding=1, seed=3)(z))
 
 
+def united() -> Model:
+    """A sum of maps in four and in six bands."""
+    x = Input((3, 12, 10))
+    y = Tanh()(Conv2d(3, 16, (7, 3), padding=(3, 1), seed=0)(x))
+    z = Upsample((12, 10))(MaxPool2d((2, 1))(Tanh()(Conv2d(3, 16, 1, seed=1)(x))))
+    y = MaxPool2d((4, 1))(Tanh()(Conv2d(16, 16, (3, 1), padding=(1, 0), seed=2)(Add()(y, z))))
+    return Model(x, Linear(480, 4, seed=3)(Flatten()(y)))
+
+
 def without_padding() -> Sequential:
     """Bands of the input overlap; the last one has rows beyond the map."""
     return Sequential(
@@ -215,6 +224,28 @@ def test_any_number_of_bands_may_overlap(
         found = after_steps(make(), 1, 1, 2)
         assert bool(sizes) == any(row.endswith(": split") for row in names(make(), 1))
     assert sizes or wanted > 3
+    check_same(found, whole)
+
+
+def test_inputs_in_different_bands_are_united_in_whole_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of four and six bands, pairs and triples."""
+    with in_bands(False):
+        whole = after_steps(united(), 1, 1, 1)
+    numbers: set[int] = set()
+
+    def cost(graph: Graph, costs: list[float], division: bands.Division) -> float:
+        found = {place.bands for place in division.places.values()}
+        if 12 not in found or division.overlapping:
+            return np.inf
+        numbers.update(found)
+        return 0.0
+
+    monkeypatch.setattr(bands, "_cost_in_bands", cost)
+    with in_bands(True):
+        found = after_steps(united(), 1, 1, 2)
+    assert numbers == {12, 6, 4, 2}
     check_same(found, whole)
 
 

@@ -12,7 +12,7 @@ the chain's output depend on.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import gcd, prod
 from typing import Any, NamedTuple
 
 from fastcnn.backends.graph import INPUT, Graph, Node
@@ -175,7 +175,8 @@ def _with_neighbours(graph: Graph, axis: int, most: int, parameters: Parameters)
     for index, node in enumerate(graph.nodes):
         if not all(source == INPUT or source in found for source in node.inputs):
             continue
-        own = min(most if source == INPUT else found[source].bands for source in node.inputs)
+        # Of each input, a whole number of bands is united.
+        own = gcd(*(most if source == INPUT else found[source].bands for source in node.inputs))
         for bands in (number for number in range(own, 1, -1) if own % number == 0):
             place = _place(node, axis, bands, parameters)
             if place is not None:
