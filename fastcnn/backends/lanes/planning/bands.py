@@ -175,7 +175,7 @@ def _with_neighbours(graph: Graph, axis: int, most: int, parameters: Parameters)
     for index, node in enumerate(graph.nodes):
         if not all(source == INPUT or source in found for source in node.inputs):
             continue
-        # Of each input, a whole number of bands is united.
+        # Each input's bands are united in whole numbers.
         own = gcd(*(most if source == INPUT else found[source].bands for source in node.inputs))
         for bands in (number for number in range(own, 1, -1) if own % number == 0):
             place = _place(node, axis, bands, parameters)
