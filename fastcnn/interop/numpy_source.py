@@ -274,7 +274,7 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
             return f"{x} * {first} + {second}"
         case "layer_norm" | "layer_norm2d" | "group_norm" | "rms_norm":
             sets = sets_of(node)
-            places = np.arange(step.size) // sets.divisor % sets.count
+            places = np.arange(step.size) // sets.divisor % sets.factors
             tail = ""
             for which, sign in (("weight", " * "), ("bias", " + ")):
                 if which in node.parameters:

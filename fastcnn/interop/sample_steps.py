@@ -1,8 +1,7 @@
 """Steps of exported files that move values, or normalise within a sample."""
 
-from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,24 +62,18 @@ def taps_of(node: Node) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
-@dataclass(frozen=True)
-class Sets:
-    """Sets of values of a sample that are normalised together.
+class Sets(NamedTuple):
+    """Sets of values of a sample that are normalised together, as the loops read them.
 
     Number ``k`` of set ``a, b`` is at ``(a * size + k) * inner + b``; its factor is that of place
-    ``index // divisor % count`` of the parameters.
+    ``index // divisor % factors`` of the parameters.
     """
 
     outer: int
     size: int
     inner: int
     divisor: int
-    count: int
-
-    @property
-    def numbers(self) -> list[int]:
-        """All fields, in the order read by the loops."""
-        return [self.outer, self.size, self.inner, self.divisor, self.count]
+    factors: int
 
 
 def sets_of(node: Node) -> Sets:

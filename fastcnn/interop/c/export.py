@@ -127,7 +127,9 @@ def export_c(
         samples = _samples(plan, preprocessing, calibration)
         integers, ram = quantise(model, plan, samples), plan.memory
         code = integer_code(integers, name, is_classifier)
-    flash = _constant_bytes(code)
+    flash = sum(
+        CONSTANT_BYTES[kind] * (values.count(",") + 1) for kind, values in CONSTANTS.findall(code)
+    )
     kind = "single precision" if integers is None else "8-bit integers"
     facts = (
         f"In {kind}. Constants: {flash:,} bytes. Working memory: {ram:,} bytes.",
@@ -135,13 +137,6 @@ def export_c(
     )
     atomic_write(path, _file(plan, name, code, classes, facts).encode())
     return CExport(path, name, flash, ram, integers)
-
-
-def _constant_bytes(code: str) -> int:
-    """Bytes of all constant arrays in a C file."""
-    return sum(
-        CONSTANT_BYTES[kind] * (values.count(",") + 1) for kind, values in CONSTANTS.findall(code)
-    )
 
 
 def _samples(plan: Plan, preprocessing: Preprocessing, given: Any) -> np.ndarray:
@@ -171,49 +166,48 @@ def _checked_name(name: str, *, given: bool) -> str:
 def _file(
     plan: Plan, name: str, code: str, classes: Sequence[str] | None, facts: Sequence[str]
 ) -> str:
-    upper = name.upper()
-    rows = [
+    upper, outputs = name.upper(), plan.steps[-1].size
+    shape = " x ".join(map(str, plan.input_shape))
+    comments = "\n".join(f" * {fact}" for fact in facts)
+    rows = "\n".join(
         f" *   {in_comment(step.node.name):<24} {step.node.operation:<20} {step.node.output_shape}"
         for step in plan.steps
-    ]
-    shape = " x ".join(map(str, plan.input_shape))
-    outputs = plan.steps[-1].size
-    names = []
-    if classes is not None:
-        quoted = ",\n        ".join(_quoted(label) for label in classes)
-        names = [
-            "",
-            "/* The name of a class. */",
-            f"static inline const char *{name}_class(int index) {{",
-            f"    static const char *const names[{outputs}] = {{\n        {quoted}\n    }};",
-            "    return names[index];\n}",
-        ]
-    return "\n".join(
-        (
-            "/*",
-            f" * A network of fastcnn {fastcnn.__version__}, for samples of shape {shape}.",
-            *(f" * {fact}" for fact in facts),
-            " *",
-            f' *   #include "{name}.h"',
-            f" *   float outputs[{upper}_OUTPUT_SIZE];",
-            f" *   int best = {name}_predict(sample, outputs);",
-            " *",
-            *rows,
-            " */",
-            f"#ifndef {upper}_H",
-            f"#define {upper}_H",
-            "",
-            f"#define {upper}_INPUT_SIZE {plan.input_size}",
-            f"#define {upper}_OUTPUT_SIZE {outputs}",
-            f"#define {upper}_MEMORY_SIZE {plan.memory}",
-            "",
-            code,
-            *names,
-            "",
-            "#endif",
-            "",
-        )
     )
+    names = "" if classes is None else _class_names(name, classes)
+    return f"""/*
+ * A network of fastcnn {fastcnn.__version__}, for samples of shape {shape}.
+{comments}
+ *
+ *   #include "{name}.h"
+ *   float outputs[{upper}_OUTPUT_SIZE];
+ *   int best = {name}_predict(sample, outputs);
+ *
+{rows}
+ */
+#ifndef {upper}_H
+#define {upper}_H
+
+#define {upper}_INPUT_SIZE {plan.input_size}
+#define {upper}_OUTPUT_SIZE {outputs}
+#define {upper}_MEMORY_SIZE {plan.memory}
+
+{code}
+{names}
+#endif
+"""
+
+
+def _class_names(name: str, classes: Sequence[str]) -> str:
+    quoted = ",\n        ".join(map(_quoted, classes))
+    return f"""
+/* The name of a class. */
+static inline const char *{name}_class(int index) {{
+    static const char *const names[{len(classes)}] = {{
+        {quoted}
+    }};
+    return names[index];
+}}
+"""
 
 
 def _quoted(text: str) -> str:

@@ -132,10 +132,10 @@ def _statements(plan: Plan, index: int, step: Step, constants: Constants) -> lis
         parameters = f"{parameter('weight')}, {parameter('bias')}"
         tail = f"{number(node.arguments['eps'])}, {int(kind != 'rms_norm')}, g"
         call = f"{name}_normalise({x}, {y}, {parameters}, {tail});"
-        return [sizes(sets_of(node).numbers), call]
+        return [sizes(sets_of(node)), call]
     if kind in SOFTMAX:
         call = f"{name}_channel_softmax({x}, {y}, {int(kind == 'log_softmax')}, g);"
-        return [sizes(sets_of(node).numbers), call]
+        return [sizes(sets_of(node)), call]
     weights = f"{parameter('weight')}, {parameter('bias')}, " if "conv" in kind else ""
     return [sizes(geometry(plan, node)), f"{name}_{kind}({x}, {weights}{y}, g);"]
 

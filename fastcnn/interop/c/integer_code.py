@@ -91,7 +91,7 @@ def _statements(
         )
         settings = f"{float(arrays['summand'])!r}, {int(kind != 'rms_norm')}"
         lines += [
-            sizes((*sets_of(node).numbers, len(arrays["weight"]))),
+            sizes((*sets_of(node), len(arrays["weight"]))),
             f"{name}_normalise(",
             f"    x, y, {weight}, {bias[0] if bias else 0}, {settings}, {zero}, "
             f"{step.scale.zero}, g);",
@@ -99,7 +99,7 @@ def _statements(
     elif kind == "softmax":
         powers = constants.array(f"{node.name}.exponentials", arrays["exponentials"], "int32_t")
         lines += [
-            sizes(sets_of(node).numbers),
+            sizes(sets_of(node)),
             f"{name}_channel_softmax(x, y, {powers}, g);",
         ]
     elif kind == "concat":

@@ -183,5 +183,5 @@ def _normalised(node: Node, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.
     weight = arrays["weight"]
     scaled = unit * weight[places % len(weight)]
     if "bias" in arrays:
-        scaled = scaled + (arrays["bias"][places % sets.count] << UNIT_BITS)
+        scaled = scaled + (arrays["bias"][places % sets.factors] << UNIT_BITS)
     return shifted(scaled, UNIT_BITS + FACTOR_BITS).reshape(x.shape)

@@ -145,12 +145,12 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
         table = _stored(weights, f"{node.name}.places", places)
         return f"run(sample) {{ move({x}, {y}, {parts}, {table}); }}"
     if kind in NORMS:
-        settings = f"{node.arguments['eps']}, {int(kind != 'rms_norm')}, {sets_of(node).numbers}"
+        settings = f"{node.arguments['eps']}, {int(kind != 'rms_norm')}, {list(sets_of(node))}"
         read = f"{x}, {y}, {parameter('weight')}, {parameter('bias')}"
         return f"run(sample) {{ normalise({read}, {settings}); }}"
     if kind in SOFTMAX:
         logarithm = int(kind == "log_softmax")
-        settings = f"{logarithm}, {sets_of(node).numbers}"
+        settings = f"{logarithm}, {list(sets_of(node))}"
         return f"run(sample) {{ channelSoftmax({x}, {y}, {settings}); }}"
     given = f"{parameter('weight')}, {parameter('bias')}, " if "weight" in node.parameters else ""
     sizes = "" if kind == "linear" else f", {geometry(plan, node)}"
