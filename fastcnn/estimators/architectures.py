@@ -79,17 +79,17 @@ def input_geometry(
 
 def _given_layout(shape: Shape, given: Shape) -> str | None:
     sample = tuple(shape[1:])
+    fits = math.prod(sample) == math.prod(given)
     if len(given) == 3 and len(sample) == 3:
         if sample == given:
             _check_channels_first(shape)
             return "NCHW"
         if sample == (*given[1:], given[0]):
             return "NHWC"
-        raise ShapeError(f"samples of shape {sample} do not fit input_shape {given}")
-    rows = (given[0], math.prod(given[1:]))
-    if len(given) == 3 and len(sample) == 2 and sample not in (given[1:], rows):
-        raise ShapeError(f"samples of shape {sample} do not fit input_shape {given}")
-    if math.prod(sample) != math.prod(given):
+        fits = False
+    elif len(given) == 3 and len(sample) == 2:
+        fits = fits and sample in (given[1:], (given[0], math.prod(given[1:])))
+    if not fits:
         raise ShapeError(f"samples of shape {sample} do not fit input_shape {given}")
     return None
 

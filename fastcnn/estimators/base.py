@@ -164,10 +164,10 @@ class NetworkEstimator(BaseEstimator):
 
     def _start(self, x: np.ndarray, target: np.ndarray) -> None:
         """Draw the random seed, measure the input, and make the network."""
-        for name, least in (("batch_size", 1), ("n_iter_no_change", 1)):
+        for name in ("batch_size", "n_iter_no_change"):
             value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < least:
-                raise ConfigurationError(f"{name} must be an integer >= {least}, got {value!r}")
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ConfigurationError(f"{name} must be an integer >= 1, got {value!r}")
         share = self.validation_fraction
         if not isinstance(share, (float, np.floating)) or not 0.0 < share < 1.0:
             raise ConfigurationError(
@@ -193,11 +193,10 @@ class NetworkEstimator(BaseEstimator):
             self._of_bytes = x.dtype == np.uint8
             if self.model_.preprocessing == Preprocessing():
                 self.model_.preprocessing = measure_normalisation(x)
+            made = self.model_.preprocessing
             if self._pictures is not None:
-                self.model_.preprocessing = replace(
-                    self.model_.preprocessing, pictures=self._pictures
-                )
-            self.model_.preprocessing = self.model_.preprocessing.trained(x)
+                made = replace(made, pictures=self._pictures)
+            self.model_.preprocessing = made.trained(x)
             scale, shift = self.model_.preprocessing.factors(self._of_bytes, x.shape[1])
             self.input_mean_ = (-shift / scale).reshape(-1, 1, 1)
             self.input_std_ = (1.0 / scale).reshape(-1, 1, 1)
@@ -318,10 +317,6 @@ class NetworkEstimator(BaseEstimator):
         if not self._of_bytes and x.dtype == np.uint8:
             return x.astype(np.float32)
         return x
-
-    def _as_input(self, x: np.ndarray) -> np.ndarray:
-        """Convert a user's samples to the first layer's input."""
-        return self.model_.preprocessing.apply(self._as_samples(x), self.model_.dtype)
 
     def _epochs(self, samples: int) -> int:
         if self.epochs is not None:
