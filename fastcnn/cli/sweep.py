@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: How the settings of trials are drawn.
 Sampler = StrEnum("Sampler", "random tpe")
-#: Trials shown in the live table.
-SHOWN = 12
+#: Trials shown in the live table, and its columns.
+SHOWN, COLUMNS = 12, ("validation_accuracy", "validation_loss", "train_loss")
 
 
 def sweep(
@@ -212,7 +212,19 @@ class Ranks:
         self.console.show(self._table(title))
 
     def _table(self, title: str) -> Table:
-        return ranking(self.ranked[:SHOWN], self.varied, title, self.metric)
+        """The best trials, with the metric used for ranking."""
+        from fastcnn.training.history import cell
+
+        columns = COLUMNS if self.metric in COLUMNS else (self.metric, *COLUMNS)
+        titles = ("", *(name.replace("_", " ") for name in (*self.varied, *columns)), "seconds")
+        table = Table(*number_columns(*titles), title=title, title_justify="left")
+        for place, trial in enumerate(self.ranked[:SHOWN], start=1):
+            numbers = [trial.status, *[""] * (len(columns) - 1)]
+            if trial.kept is not None:
+                numbers = [cell(trial.kept[name], name) for name in columns]
+            settings = (_word(trial.settings[name]) for name in self.varied)
+            table.add_row(str(place), *settings, *numbers, f"{trial.seconds:.2f}")
+        return table
 
     def best(self, validation: float, backend: str | None) -> "tuple[Recipe, str] | None":
         """The recipe of the best settings, and how they were compared; None if all failed."""
@@ -281,29 +293,6 @@ def parse_parameter(text: str) -> tuple[str, Any]:
         raise ConfigurationError(f"{text!r}: a range needs two numbers")
     whole = isinstance(low, int) and isinstance(high, int)
     return name, Span(low, high, log=values.startswith("log:"), whole=whole)
-
-
-#: Columns of the table of trials.
-COLUMNS = ("validation_accuracy", "validation_loss", "train_loss")
-
-
-def ranking(trials: "list[Trial]", varied: list[str], title: str, metric: str = "") -> Table:
-    """A table of trials, in the order given, with the metric used for ranking."""
-    from fastcnn.training.history import cell
-
-    columns = COLUMNS if metric in (*COLUMNS, "") else (metric, *COLUMNS)
-    table = Table(
-        *number_columns("", *(name.replace("_", " ") for name in (*varied, *columns)), "seconds"),
-        title=title,
-        title_justify="left",
-    )
-    for place, trial in enumerate(trials, start=1):
-        numbers = [trial.status, *[""] * (len(columns) - 1)]
-        if trial.kept is not None:
-            numbers = [cell(trial.kept[name], name) for name in columns]
-        settings = (_word(trial.settings[name]) for name in varied)
-        table.add_row(str(place), *settings, *numbers, f"{trial.seconds:.2f}")
-    return table
 
 
 def describe(trial: "Trial", metric: str) -> str:
