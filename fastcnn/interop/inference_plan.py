@@ -136,14 +136,9 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
     input_size = prod(graph.input_shape)
     sizes, lives = _lives(steps, input_size if input_in_memory else 0)
     places = _place(sizes, lives)
-    offsets = [0] * len(steps)
+    offsets: list[int] = []
     for index, step in enumerate(steps):
-        if not step.in_place:
-            offsets[index] = places[index]
-        elif step.inputs[0] == INPUT:
-            offsets[index] = places[INPUT]
-        else:
-            offsets[index] = offsets[step.inputs[0]]
+        offsets.append(offsets[step.inputs[0]] if step.in_place else places[index])
     memory = max(places[key] + sizes[key] for key in sizes)
     state = {key: np.asarray(value, np.float64) for key, value in folded.state_dict().items()}
     for step in steps:
@@ -182,17 +177,13 @@ def _steps(graph: Graph) -> list[Step]:
         if node.operation in KEEPING:
             step_of[index] = inputs[0]
             continue
-        keeps_shape = node.operation == "batch_norm" or isinstance(
-            OPERATIONS[node.operation], Elementwise
+        keeps_places = (
+            node.operation == "batch_norm"
+            or isinstance(OPERATIONS[node.operation], Elementwise)
+            or (node.operation in ("add", "subtract") and inputs[0] != inputs[1])
         )
-        source = node.inputs[0]
         # The caller's sample must not be modified.
-        in_place = keeps_shape and inputs[0] != INPUT and read_once(source)
-        in_place = in_place or (
-            node.operation in ("add", "subtract")
-            and inputs[0] not in (INPUT, inputs[1])
-            and read_once(source)
-        )
+        in_place = keeps_places and inputs[0] != INPUT and read_once(node.inputs[0])
         step_of[index] = len(steps)
         steps.append(Step(node, inputs, in_place))
     return steps
