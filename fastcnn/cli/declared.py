@@ -12,6 +12,7 @@ import typer
 
 from fastcnn.training.declarations import declarations, plain_type
 
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
 #: The help panel of each part's options; each panel is as wide as its own names need.
 PANELS = dict.fromkeys(("loss", "optimizer", "schedule"), "Loss, optimiser and learning rate")
 #: Options with long names get their own panel, which leaves room for the text of the rest.
@@ -34,7 +35,7 @@ def with_options(
         context, *own, _ = signature.parameters.values()
         command.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[
-                context.replace(kind=inspect.Parameter.KEYWORD_ONLY),
+                context.replace(kind=KEYWORD),
                 *(each for each in parameters(options) if each.name not in without),
                 *own,
             ]
@@ -62,24 +63,12 @@ def parameters(options: type) -> list[inspect.Parameter]:
             words += words.replace("--", "/--no-")
         panel = PANELS.get(declaration.part, "Model" if name in own else "Training")
         panel = PANELS.get(name, panel)
+        parsing: dict[str, Any] = {}
         if kind in (int, float) and (declaration.choices or default is None):
-            given = typer.Option(
-                words,
-                help=text,
-                parser=_number_or_word(kind),
-                metavar=f"<{kind.__name__}>",
-                rich_help_panel=panel,
-            )
-        else:
-            given = typer.Option(words, help=text, rich_help_panel=panel)
-        made.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=Annotated[annotation, given],
-            )
-        )
+            parsing = {"parser": _number_or_word(kind), "metavar": f"<{kind.__name__}>"}
+        option = typer.Option(words, help=text, rich_help_panel=panel, **parsing)
+        annotation = Annotated[annotation, option]
+        made.append(inspect.Parameter(name, KEYWORD, default=default, annotation=annotation))
     return made
 
 

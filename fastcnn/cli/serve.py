@@ -1,5 +1,6 @@
 """``fastcnn serve``."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -47,9 +48,5 @@ def serve(
     Screen().say(f"{run} is at {address} (Ctrl-C stops it)")
     if browser:
         webbrowser.open(address)
-    try:
+    with server, suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.server_close()

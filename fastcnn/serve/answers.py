@@ -107,7 +107,6 @@ class Answers:
         picture = read_picture(content, self.pictures, most_pixels=MAX_PIXELS)
         pixels = picture.pixels
         probabilities = self.model.predict_proba(pixels[None])[0]
-        layers = self._layers(pixels[None]) if maps else None
         if not np.isfinite(probabilities).all():
             raise DataError("the network's output for this picture is not finite")
         answer: dict[str, Any] = {
@@ -118,7 +117,9 @@ class Answers:
             "input": _planes(pixels, (0.0, 255.0)),
             "done": list(picture.done),
         }
-        return answer if layers is None else {**answer, "layers": layers}
+        if maps:
+            answer["layers"] = self._layers(pixels[None])
+        return answer
 
     def _layers(self, pixels: np.ndarray) -> list[dict[str, Any]]:
         """The output of every layer, except long vectors."""
