@@ -161,18 +161,12 @@ def section(result: OverfittingResult) -> Section:
 def _on_size(result: OverfittingResult) -> Text:
     few, many = result.sizes[0], result.sizes[-1]
     gap, errors = result.gap("cnn").mean(axis=1), result.errors("cnn").mean(axis=1)
-    turned = [
-        size
-        for size in result.sizes
-        if np.mean(
-            [
-                one.scores[-1].test_loss > 1.2 * min(s.test_loss for s in one.scores)
-                for one in result.runs["cnn", size]
-                if one.scores
-            ]
-        )
-        > 0.5
-    ]
+
+    def turns_up(one: Trajectory) -> bool:
+        return one.scores[-1].test_loss > 1.2 * min(scores.test_loss for scores in one.scores)
+
+    runs = {size: [one for one in result.runs["cnn", size] if one.scores] for size in result.sizes}
+    turned = [size for size, own in runs.items() if np.mean(list(map(turns_up, own))) > 0.5]
     en = f"the test loss has turned up again for {', '.join(f'{size:,}' for size in turned)} images"
     zh = f"图像数为 {'、'.join(f'{size:,}' for size in turned)} 时又回升"
     return Text(
