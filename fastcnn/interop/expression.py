@@ -1,5 +1,6 @@
 """Formulas of element-wise operations as text, in C, in JavaScript or for numpy."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,6 @@ def c_number(value: float) -> str:
         return "NAN"
     text = str(single)
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
-
-
-def javascript_number(value: float) -> str:
-    """A float64 in JavaScript syntax."""
-    if np.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return "NaN" if np.isnan(value) else repr(value)
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ NUMPY = _dialect(
     erf="(2.0 * normal_cdf(1.4142135623730951 * {0}) - 1.0)",
 )
 JAVASCRIPT = _dialect(
-    javascript_number,
+    json.dumps,  # also of infinities and NaN, which JSON does not have
     "Math.{}",
     where="({0} ? {1} : {2})",
     maximum="Math.max({0}, {1})",

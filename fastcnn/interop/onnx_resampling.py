@@ -88,9 +88,8 @@ def take_resize(w: Wiring, node: FileNode) -> None:
     layer = None
     if min(output) > 0 and mode == "nearest" and nearest in ROUNDINGS:
         nearby = [_nearest(own[a], *sizes[a], place, nearest) for a in range(1, len(own))]
-        if all(nearby) and not (
-            is_old and any(n < m for n, m in zip(output, own[1:], strict=True))
-        ):
+        shrinks = any(new < old for new, old in zip(output, own[1:], strict=True))
+        if all(nearby) and not (is_old and shrinks):
             layer = upsample(own, output, "nearest", None)
     if min(output) > 0 and mode == "linear":
         word = "bilinear" if len(own) == 3 else "linear"

@@ -150,14 +150,11 @@ static inline {kind} *{name}_memory(void) {{
 """
     floats = f"""sample: {upper}_INPUT_SIZE numbers, channel by channel, row by row; {result}:
    {upper}_OUTPUT_SIZE numbers. Returns the most probable class, or 0 for other networks."""
-    of_bytes = "The same for bytes, such as grey values of 0 to 255."
-    for function, taken, comment, conversion in zip(
-        ("predict", "predict_bytes"),
-        ("float", "uint8_t"),
-        (floats, of_bytes),
-        conversions,
-        strict=False,
-    ):
+    kinds = (
+        ("predict", "float", floats),
+        ("predict_bytes", "uint8_t", "The same for bytes, such as grey values of 0 to 255."),
+    )
+    for (function, taken, comment), conversion in zip(kinds, conversions, strict=False):
         text += f"""
 /* {comment} */
 static inline int {name}_{function}(const {taken} *sample, float *{result}) {{
