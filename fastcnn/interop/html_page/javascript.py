@@ -61,11 +61,12 @@ def network_code(plan: Plan) -> tuple[str, Weights]:
             "shape": list(step.node.output_shape),
         }
         inputs = ["sample" if source < 0 else f"y[{source}]" for source in step.inputs]
-        call = _call(plan, step, inputs, f"y[{index}]", weights)
-        lines.append(f"    {{ ...{as_json(facts)}, output: y[{index}],\n      {call} }},")
+        body = _statements(plan, step, inputs, f"y[{index}]", weights)
+        run = f"run(sample) {{\n        {body}\n      }}"
+        lines.append(f"    {{ ...{as_json(facts)}, output: y[{index}],\n      {run} }},")
     sizes = [step.size for step in plan.steps]
     counts = [[name, len(values)] for name, values in weights.items()]
-    body = "\n".join(lines)
+    steps = "\n".join(lines)
     code = f"""/* The network: each step writes an array of its own, which the page shows. */
 function makeNetwork(weights) {{
   const y = {sizes}.map((size) => new Float32Array(size));
@@ -75,15 +76,15 @@ function makeNetwork(weights) {{
     W[name] = weights.subarray(at, (at += count));
   }}
   return [
-{body}
+{steps}
   ];
 }}
 """
     return code, weights
 
 
-def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -> str:
-    """The method ``run`` of one step."""
+def _statements(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -> str:
+    """The body of the method ``run`` of one step."""
     node, kind = step.node, step.node.operation
     x = inputs[0]
 
@@ -113,13 +114,11 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
         return _each([("x", x), ("m", inputs[1])], y, value)
     if kind == "concat":
         places = np.cumsum([0, *(prod(shape) for shape in node.input_shapes)])
-        copies = " ".join(
-            f"{y}.set({name}, {place});" for name, place in zip(inputs, places, strict=False)
-        )
-        return f"run(sample) {{ {copies} }}"
+        pairs = zip(inputs, places, strict=False)
+        return " ".join(f"{y}.set({name}, {place});" for name, place in pairs)
     if kind == "narrow":
         begin = first_number(node)
-        return f"run(sample) {{ {y}.set({x}.subarray({begin}, {begin + step.size})); }}"
+        return f"{y}.set({x}.subarray({begin}, {begin + step.size}));"
     if kind == "batch_norm":
         scale, shift = scale_and_shift(plan, node)
         arrays = [
@@ -135,32 +134,29 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
             for axis, values in zip(("rows", "columns"), taps_of(node), strict=True)
         ]
         around = [*node.input_shapes[0], *node.output_shape[1:]]
-        return f"run(sample) {{ bilinear({x}, {y}, {', '.join(taps)}, {around}); }}"
+        return f"bilinear({x}, {y}, {', '.join(taps)}, {around});"
     if kind == "local_response_norm":
         a = node.arguments
         settings = f"{geometry(plan, node)}, {a['alpha'] / a['size']}, {a['beta']}, {a['k']}"
-        return f"run(sample) {{ local_response_norm({x}, {y}, {settings}); }}"
+        return f"local_response_norm({x}, {y}, {settings});"
     if kind in MOVING:
         parts, places = places_of(node)
         table = _stored(weights, f"{node.name}.places", places)
-        return f"run(sample) {{ move({x}, {y}, {parts}, {table}); }}"
+        return f"move({x}, {y}, {parts}, {table});"
     if kind in NORMS:
         settings = f"{node.arguments['eps']}, {int(kind != 'rms_norm')}, {list(sets_of(node))}"
         read = f"{x}, {y}, {parameter('weight')}, {parameter('bias')}"
-        return f"run(sample) {{ normalise({read}, {settings}); }}"
+        return f"normalise({read}, {settings});"
     if kind in SOFTMAX:
-        logarithm = int(kind == "log_softmax")
-        settings = f"{logarithm}, {list(sets_of(node))}"
-        return f"run(sample) {{ channelSoftmax({x}, {y}, {settings}); }}"
+        settings = f"{int(kind == 'log_softmax')}, {list(sets_of(node))}"
+        return f"channelSoftmax({x}, {y}, {settings});"
     given = f"{parameter('weight')}, {parameter('bias')}, " if "weight" in node.parameters else ""
     sizes = "" if kind == "linear" else f", {geometry(plan, node)}"
-    return f"run(sample) {{ {kind}({x}, {given}{y}{sizes}); }}"
+    return f"{kind}({x}, {given}{y}{sizes});"
 
 
 def _each(arrays: list[tuple[str, str]], y: str, value: str) -> str:
     """A loop over all elements, with short names for its input arrays."""
     names = ", ".join(f"{name} = {text}" for name, text in arrays)
-    return (
-        f"run(sample) {{\n        const {names}, y_ = {y};\n"
-        f"        for (let i = 0; i < y_.length; i++) y_[i] = {value};\n      }}"
-    )
+    loop = f"for (let i = 0; i < y_.length; i++) y_[i] = {value};"
+    return f"const {names}, y_ = {y};\n        {loop}"
