@@ -183,9 +183,11 @@ def _skipped(keys: Sequence[str], skip: Iterable[str]) -> set[str]:
 
 
 def _cast(key: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    # Where all values of a state were made floats, so were its counters.
+    counts = dtype.kind + value.dtype.kind == "if" and bool((np.trunc(value) == value).all())
     try:
         with np.errstate(over="raise", invalid="raise"):
-            return value.astype(dtype, casting="same_kind", copy=False)
+            return value.astype(dtype, casting="unsafe" if counts else "same_kind", copy=False)
     except (TypeError, FloatingPointError):
         raise CheckpointError(
             f"{key}: values of type {value.dtype} do not fit the model's {dtype}"

@@ -66,6 +66,19 @@ def test_state_has_pytorchs_keys_in_their_order() -> None:
     assert not [key for key in model.state_dict() if key.startswith("block.shortcut.weight")]
 
 
+def test_counters_of_a_state_of_floats_are_loaded() -> None:
+    model = small_model()
+    forward(model, batch()[0], training=True)
+    state = {key: value.astype(np.float64) for key, value in model.state_dict().items()}
+    other = small_model()
+    other.load_state_dict(state)
+    assert other.state_dict()["bn.num_batches_tracked"] == 1
+    assert other.state_dict()["bn.num_batches_tracked"].dtype == np.int64
+    for value in (2.5, np.nan, 1e30, 3j):
+        with pytest.raises(CheckpointError, match="num_batches_tracked: values of type"):
+            other.load_state_dict(state | {"bn.num_batches_tracked": np.asarray(value)})
+
+
 def test_buffers_are_converted_copied_and_loaded() -> None:
     model = small_model()
     other = deepcopy(model).to(np.float64)
