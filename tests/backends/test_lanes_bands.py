@@ -14,8 +14,10 @@ from fastcnn.execution import make_executor
 from fastcnn.layers import (
     Add,
     AvgPool2d,
+    BatchNorm1d,
     BatchNorm2d,
     Concat,
+    Conv1d,
     Conv2d,
     ConvTranspose2d,
     Dropout,
@@ -24,6 +26,7 @@ from fastcnn.layers import (
     GroupNorm,
     Input,
     Linear,
+    MaxPool1d,
     MaxPool2d,
     Model,
     PReLU,
@@ -136,6 +139,15 @@ def one_row() -> Sequential:
     )  # fmt: skip
 
 
+def sequences() -> Sequential:
+    """The same for layers of sequences."""
+    return Sequential(
+        Conv1d(3, 16, 9, padding=4, seed=0), BatchNorm1d(16), Tanh(),
+        MaxPool1d(2), Conv1d(16, 24, 7, padding=3, seed=1), Tanh(),
+        Flatten(), Linear(24 * 16, 4, seed=2), input_shape=(3, 32),
+    )  # fmt: skip
+
+
 def one_row_without_padding() -> Sequential:
     return Sequential(
         Conv2d(3, 16, (1, 5), stride=(1, 2), seed=0), Tanh(), AvgPool2d((1, 3), stride=(1, 2)),
@@ -148,7 +160,7 @@ NETWORKS = {
     make.__name__: make
     for make in (
         windows, normalised, frozen, undivided, segmentation,
-        without_padding, one_row, one_row_without_padding,
+        without_padding, one_row, sequences, one_row_without_padding,
     )
 }  # fmt: skip
 

@@ -115,8 +115,9 @@ def in_bands(graph: Graph, batch: int, parameters: Parameters) -> Banded:
 
 
 def _kernel(node: Node, parameters: Parameters) -> tuple[int, ...]:
+    """Rows and columns of a node's kernel; that of a sequence has one row."""
     _, shape = parameters[node.parameters["weight"]]
-    return shape[2:]
+    return (1, *shape[2:])[-2:]
 
 
 def _cost(node: Node, parameters: Parameters) -> float:
