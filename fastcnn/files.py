@@ -105,9 +105,9 @@ def make_folder(folder: Path) -> None:
 def atomic_write(path: str | Path, content: bytes | bytearray) -> None:
     """Replace a file's content: temporary file in the same folder, fsync, rename.
 
-    A symbolic link is kept, and the file that it points to is replaced. Devices and pipes, such as
-    /dev/null, are written to.
-    The file's permissions are those of any new file: what the process's umask leaves.
+    A symbolic link is kept, and the file that it points to is replaced, unless that is read-only.
+    Devices and pipes, such as /dev/null, are written to. The file's permissions are those of any
+    new file: what the process's umask leaves.
 
     Raises
     ------
@@ -119,11 +119,16 @@ def atomic_write(path: str | Path, content: bytes | bytearray) -> None:
     path = expanded(path)
     if not path.name:
         raise ConfigurationError(f"{path} is a folder, and cannot be written as a file")
-    if path.exists() and not path.is_file() and not path.is_dir():
-        path.write_bytes(content)
-        return
-    temporary, target = None, Path(os.path.realpath(path)) if path.is_symlink() else path
+    temporary, target = None, path
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+            return
+        if path.is_symlink():
+            # Renaming would also replace a read-only file, such as one in a store of versions.
+            with suppress(FileNotFoundError), open(path, "r+b"):
+                pass
+            target = Path(os.path.realpath(path))
         make_folder(target.parent)
         unfinished = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
         with open(unfinished, "xb") as file:

@@ -59,6 +59,20 @@ def test_links_devices_and_pipes_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.posix
+def test_links_to_read_only_files_and_to_themselves_are_refused(tmp_path: Path) -> None:
+    stored, link, loop = (tmp_path / name for name in ("stored", "link", "loop"))
+    stored.write_bytes(b"kept")
+    stored.chmod(0o444)
+    link.symlink_to(stored)
+    loop.symlink_to(loop)
+    for each in (loop, link) if os.geteuid() else (loop,):  # root may write to any file
+        with pytest.raises(OSError, match=re.escape(str(each))):
+            atomic_write(each, b"lost")
+        assert each.is_symlink()
+    assert stored.read_bytes() == b"kept"
+
+
+@pytest.mark.posix
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o027])
 def test_files_have_the_permissions_of_the_umask(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
