@@ -224,7 +224,9 @@ def test_any_number_of_bands_may_overlap(
         whole = after_steps(make(), 1, 1, 1)
     sizes: list[int] = []
 
-    def cost(graph: Graph, costs: list[float], division: bands.Division) -> float:
+    def cost(
+        graph: Graph, readers: bands.Readers, costs: list[float], division: bands.Division
+    ) -> float:
         places = division.places
         chosen = len(places) == nodes and places[0].bands == wanted and division.overlapping
         if chosen:
@@ -247,7 +249,9 @@ def test_inputs_in_different_bands_are_united_in_whole_numbers(
         whole = after_steps(united(), 1, 1, 1)
     numbers: set[int] = set()
 
-    def cost(graph: Graph, costs: list[float], division: bands.Division) -> float:
+    def cost(
+        graph: Graph, readers: bands.Readers, costs: list[float], division: bands.Division
+    ) -> float:
         found = {place.bands for place in division.places.values()}
         if 12 not in found or division.overlapping:
             return np.inf

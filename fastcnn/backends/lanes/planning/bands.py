@@ -10,7 +10,7 @@ without padding, the bands of the input may overlap instead, so that each has al
 the chain's output depend on.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import gcd, prod
 from typing import Any, NamedTuple
@@ -30,6 +30,8 @@ POINTWISE = ("batch_norm", "add", "subtract", "multiply", "concat", "narrow")
 ROWS, COLUMNS = 1, 2
 
 Parameters = Mapping[str, tuple[int, tuple[int, ...]]]
+#: The nodes that read each node's output.
+Readers = Mapping[int, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,13 @@ def in_bands(graph: Graph, batch: int, parameters: Parameters) -> Banded:
     if len(graph.input_shape) != 3 or len(graph.inputs) > 1 or sum(costs) < LEAST:
         return Banded(graph)
     axis = ROWS if graph.input_shape[ROWS] > 1 else COLUMNS
-    best, least = None, MOST * sum(costs)
+    best, least, readers = None, MOST * sum(costs), graph.consumers()
+    chain = _chain(graph, axis, readers, parameters)
     for bands in range(2, LANES // batch + 1):
         found = _with_neighbours(graph, axis, bands, parameters)
-        for division in (found, *_overlapping(graph, axis, bands, parameters)):
+        for division in (found, *_overlapping(graph, axis, bands, chain)):
             if division.places:
-                cost = _cost_in_bands(graph, costs, division)
+                cost = _cost_in_bands(graph, readers, costs, division)
                 if cost < least:
                     best, least = division, cost
     return _Divided(graph, best).result() if best else Banded(graph)
@@ -130,10 +133,9 @@ def _cost(node: Node, parameters: Parameters) -> float:
     return 4.0 * prod(node.output_shape)
 
 
-def _cost_in_bands(graph: Graph, costs: list[float], division: Division) -> float:
+def _cost_in_bands(graph: Graph, readers: Readers, costs: list[float], division: Division) -> float:
     """The same for the whole network, if some nodes are in bands."""
-    axis, places = division.axis, division.places
-    total, readers = 0.0, graph.consumers()
+    axis, places, total = division.axis, division.places, 0.0
     for index, (node, cost) in enumerate(zip(graph.nodes, costs, strict=True)):
         place = places.get(index)
         if place is None:
@@ -232,9 +234,10 @@ def _window(node: Node, axis: int, parameters: Parameters) -> Window | None:
     return Window(dilation * (size - 1) + 1, arguments["stride"][along], padding)
 
 
-def _overlapping(graph: Graph, axis: int, bands: int, parameters: Parameters) -> Iterator[Division]:
+def _overlapping(
+    graph: Graph, axis: int, bands: int, chain: Sequence[Window]
+) -> Iterator[Division]:
     """Divisions of the first layers of a chain without padding, up to each of its layers."""
-    chain = _chain(graph, axis, parameters)
     for end in range(len(chain)):
         whole = graph.nodes[end].output_shape[axis]
         size = step = -(-whole // bands)
@@ -248,10 +251,9 @@ def _overlapping(graph: Graph, axis: int, bands: int, parameters: Parameters) ->
         yield Division(axis, places, (size, step))
 
 
-def _chain(graph: Graph, axis: int, parameters: Parameters) -> list[Window]:
+def _chain(graph: Graph, axis: int, readers: Readers, parameters: Parameters) -> list[Window]:
     """The windows of the first nodes, each of which reads only the one before, without padding."""
     found: list[Window] = []
-    readers = graph.consumers()
     for index, node in enumerate(graph.nodes):
         if node.inputs != (index - 1,) or (index and len(readers[index - 1]) > 1):
             break
