@@ -318,6 +318,10 @@ class NetworkEstimator(BaseEstimator):
             return x.astype(np.float32)
         return x
 
+    def _as_input(self, x: np.ndarray) -> np.ndarray:
+        """Convert a user's samples to the first layer's input."""
+        return self.model_.preprocessing.apply(self._as_samples(x), self.model_.dtype)
+
     def _epochs(self, samples: int) -> int:
         if self.epochs is not None:
             return self.epochs

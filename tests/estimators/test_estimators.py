@@ -381,8 +381,7 @@ def test_a_large_offset_is_taken_away_before_values_are_cut_to_float32(offset: f
     X = generator.random((60, 8, 8)) + 0.5 * y[:, None, None] + offset
     classifier = CNNClassifier(epochs=40, random_state=0).fit(X, y)
     exact = (X - X.mean()) / X.std()
-    made = classifier.model_.preprocessing.apply(classifier._as_samples(X), classifier.model_.dtype)
-    assert np.abs(made[:, 0] - exact).max() < 1e-5
+    assert np.abs(classifier._as_input(X)[:, 0] - exact).max() < 1e-5
     assert classifier.score(X, y) > 0.95
 
 
