@@ -106,7 +106,8 @@ def _gathered(
     y: "Buffer",
     axis: int,
     parts: list[tuple[tuple[int, int, int], np.ndarray]],
-    **more: float,
+    adds: bool = False,
+    fill: float = 0.0,
 ) -> None:
     """Add the row that fills parts of Y from lanes of X.
 
@@ -128,8 +129,8 @@ def _gathered(
         positions=len(runs),
         tap_table=planner.table(runs),
         x_table=planner.table([lanes for _, lanes in parts]),
-        adds=int(more.get("adds", False)),
-        scale=planner.constant([more.get("fill", 0.0)]),
+        adds=int(adds),
+        scale=planner.constant([fill]),
     )
     planner.emit(name, values)
 

@@ -202,9 +202,9 @@ def _place(node: Node, axis: int, bands: int, parameters: Parameters) -> Place |
     window = _window(node, axis, parameters)
     if window is None:
         return Place(bands, result) if _enlarges(node, axis, parameters) else None
-    if node.operation == "avg_pool2d" and (window.padding or window.size != window.stride):
+    if node.operation == "avg_pool2d" and (any(window.padding) or window.size != window.stride):
         return None
-    rows, above = height // bands, window.padding
+    rows, above = height // bands, window.padding[0]
     below = max(0, window.size - window.stride - above)
     # Every band has as many rows of the output, which begin where its own rows do.
     even = node.output_shape[axis] * window.stride == height
@@ -218,16 +218,17 @@ class Window(NamedTuple):
 
     size: int
     stride: int
-    padding: int = 0
+    #: Before and after the map.
+    padding: tuple[int, int] = (0, 0)
 
 
 def _window(node: Node, axis: int, parameters: Parameters) -> Window | None:
     """The window of a convolution or a pooling; None for other nodes."""
     arguments, along = node.arguments, axis - 1
     if node.operation == "conv2d":
-        size, padding = _kernel(node, parameters)[along], arguments["padding"][along][0]
+        size, padding = _kernel(node, parameters)[along], arguments["padding"][along]
     elif node.operation in ("max_pool2d", "avg_pool2d"):
-        size, padding = arguments["kernel_size"][along], arguments["padding"][along]
+        size, padding = arguments["kernel_size"][along], (arguments["padding"][along],) * 2
     else:
         return None
     dilation = arguments.get("dilation", (1, 1))[along]
@@ -262,18 +263,12 @@ def _chain(graph: Graph, axis: int, readers: Readers, parameters: Parameters) ->
             window = Window(1, 1) if shape == node.output_shape else None
         else:
             window = _window(node, axis, parameters)
-        if window is None or len(shape) != 3 or any(_pads(node, axis)):
+        if window is None or len(shape) != 3 or any(window.padding):
             break
         if node.output_shape[axis] != (shape[axis] - window.size) // window.stride + 1:
             break
         found.append(window)
     return found
-
-
-def _pads(node: Node, axis: int) -> tuple[int, ...]:
-    """Padding of a node's input along an axis."""
-    padding = node.arguments.get("padding", (0, 0, 0))[axis - 1]
-    return padding if isinstance(padding, tuple) else (padding,)
 
 
 def _averaging(node: Node, shape: tuple[int, ...]) -> Node:
