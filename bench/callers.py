@@ -69,6 +69,7 @@ def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers:
     records: list[dict[str, Any]] = []
     for name in names or NETWORKS:
         session = fastcnn.session(network_of(name), threads=threads)
+        assert session.input_shape is not None
         for batch in batches or BATCHES:
             x = np.random.default_rng(0).standard_normal((batch, *session.input_shape))
             calls = {n: partial(rate, session, x.astype(np.float32), n) for n in (1, callers)}

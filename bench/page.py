@@ -147,7 +147,7 @@ def _zoo(report: Report) -> list[str]:
                 _variant(peers["PyTorch"]),
                 *(_median(peers[name]) for name in FURTHER),
                 _ahead(own, peers),
-                f"{own.rate / 1e9:,.0f} ({own.share:.0%})" if own else "",
+                f"{own.rate / 1e9:,.0f} ({own.share:.0%})" if own and own.rate else "",
             )
         )
     header = ("network", "batch", "fastcnn", "PyTorch's best", *FURTHER)

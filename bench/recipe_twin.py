@@ -10,7 +10,7 @@ from fastcnn.data import Dataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import gradients
 from fastcnn.layers import Model
-from fastcnn.optim import Lookahead, Part, learning_rates
+from fastcnn.optim import SGD, Adadelta, Adam, Lookahead, Muon, Optimizer, Part, learning_rates
 from fastcnn.recipes import NamedRecipe
 from fastcnn.training.evaluation import VIEWS, view
 
@@ -35,13 +35,16 @@ class Twin:
         torch.set_num_threads(threads)
         self.recipe, self.tests = recipe, test
         o = self.options = recipe.options
-        if o.validation:  # the held-out part has the same size, though not the same samples
+        if isinstance(o.validation, float):
+            # The held-out part has the same size, though not the same samples.
             train = train.subset(slice(0, len(train) - round(o.validation * len(train))))
         self.data = train
         self.labels = torch.from_numpy(train.labels)
-        self.augment = o.make_augment()
+        augment = o.make_augment()
+        assert not isinstance(augment, dict)
+        self.augment = augment
         self.images = None
-        if self.augment is None:  # normalised in advance, which is not part of PyTorch's time
+        if augment is None:  # normalised in advance, which is not part of PyTorch's time
             self.images = self._normalised(train.images)
         self.per_epoch = o.steps_per_epoch or -(-len(train) // o.batch_size)
 
@@ -101,7 +104,7 @@ class Twin:
                     for share, mirrored, down, right in views
                 )
                 labels = torch.from_numpy(self.tests.labels[start : start + 1000])
-                hits += int((logits.argmax(1) == labels).sum())  # type: ignore[union-attr]
+                hits += int((logits.argmax(1) == labels).sum())
         return hits / len(self.tests)
 
     def _part(self, name: str, epoch: int) -> Part | None:
@@ -111,11 +114,11 @@ class Twin:
         return parts[0] if parts else None
 
     def _steppers(self) -> list["Stepper"]:
-        kinds: dict[str, list[tuple[Any, Part]]] = {}
+        kinds: dict[type[Optimizer], list[tuple[Any, Part]]] = {}
         for name, parameter in self.parameters.items():
             part = self._part(name, 1)
             if part is not None:
-                kinds.setdefault(part.optimizer.kind, []).append((parameter, part))
+                kinds.setdefault(type(part.optimizer), []).append((parameter, part))
         return [Stepper(kind, chosen) for kind, chosen in kinds.items()]
 
     def _batch(self, rows: np.ndarray, seed: int, epoch: int) -> Any:
@@ -134,7 +137,7 @@ class Twin:
 class Stepper:
     """One of PyTorch's optimisers, over the parameters that use it."""
 
-    def __init__(self, kind: str, chosen: list[tuple[Any, Part]]) -> None:
+    def __init__(self, kind: type[Optimizer], chosen: list[tuple[Any, Part]]) -> None:
         import torch
 
         groups = []
@@ -142,19 +145,19 @@ class Stepper:
             o = part.optimizer
             group: dict[str, Any] = {"params": [parameter], "lr": o.lr, "factor": part.factor}
             names = {
-                "sgd": ("momentum", "nesterov", "weight_decay"),
-                "adam": ("betas", "eps", "weight_decay"),
-                "adadelta": ("rho", "eps", "weight_decay"),
-                "muon": ("momentum", "nesterov", "ns_steps", "ns_coefficients", "eps"),
+                SGD: ("momentum", "nesterov", "weight_decay"),
+                Adam: ("betas", "eps", "weight_decay"),
+                Adadelta: ("rho", "eps", "weight_decay"),
+                Muon: ("momentum", "nesterov", "ns_steps", "ns_coefficients", "eps"),
             }
             if kind not in names:
-                raise ConfigurationError(f"the PyTorch twin has no optimiser {kind}")
+                raise ConfigurationError(f"the PyTorch twin has no optimiser {kind.__name__}")
             groups.append(group | {name: getattr(o, name) for name in names[kind]})
         makers = {
-            "sgd": lambda: torch.optim.SGD(groups, fused=True),
-            "adam": lambda: torch.optim.Adam(groups, fused=True),
-            "adadelta": lambda: torch.optim.Adadelta(groups),
-            "muon": lambda: muon(groups),
+            SGD: lambda: torch.optim.SGD(groups, fused=True),
+            Adam: lambda: torch.optim.Adam(groups, fused=True),
+            Adadelta: lambda: torch.optim.Adadelta(groups),
+            Muon: lambda: muon(groups),
         }
         self.optimizer = makers[kind]()
 
@@ -172,7 +175,7 @@ def muon(groups: list[dict[str, Any]]) -> Any:
 
     class Airbenchs(torch.optim.Optimizer):
         @torch.no_grad()
-        def step(self) -> None:  # type: ignore[override]
+        def step(self) -> None:
             for group in self.param_groups:
                 for p in group["params"]:
                     if p.grad is None:

@@ -157,12 +157,16 @@ def main(
 ) -> None:
     """Train by recipes from several seeds; record accuracies and seconds after each seed."""
     if not only_page:
-        trainers = {By.fastcnn: [Own], By.torch: [Twin], By.both: [Own, Twin]}[by]
+        makers: dict[By, list[Callable[..., Trainer]]] = {
+            By.fastcnn: [Own],
+            By.torch: [Twin],
+            By.both: [Own, Twin],
+        }
         plan = Plan(
             seeds, threads, batch_size, max_steps, data, more, timed, note, this_command(PROGRAM)
         )
         for name in recipes or names():
-            measure(name, plan, trainers, out, Console(highlight=False))
+            measure(name, plan, makers[by], out, Console(highlight=False))
     if out == FILE:
         atomic_write(PAGE, page(records()).encode())
         fill(README, records=readme_records(records()))

@@ -114,8 +114,8 @@ def layout(edges: Edges) -> tuple[dict[str, tuple[float, int]], list[list[str]]]
         for other in sorted(below):
             # An arrow over several levels gets a position of its own in those between.
             between = {f"{name}>{other}>{row}": row for row in range(level[other] + 1, level[name])}
-            for place, row in between.items():
-                rows[row].append(place)
+            for place, at in between.items():
+                rows[at].append(place)
             paths.append([name, *reversed(between), other])
     near: dict[str, list[str]] = defaultdict(list)
     for path in paths:

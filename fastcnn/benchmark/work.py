@@ -92,9 +92,12 @@ class Trainer:
     ----------
     batches : list of (samples, labels)
         In the library's form, in memory; training cycles through them.
+    take : function of samples and labels
+        Runs one step; returns the loss of its batch before the update.
     """
 
     batches: list[tuple[Any, Any]]
+    take: Callable[[Any, Any], Any]
     at = 0
     last: Any
 
@@ -104,10 +107,6 @@ class Trainer:
             self.last = self.take(*self.batches[self.at % len(self.batches)])
             self.at += 1
         self.wait()
-
-    def take(self, x: Any, y: Any) -> Any:
-        """Run one step; returns the loss of its batch before the update."""
-        raise NotImplementedError
 
     def wait(self) -> None:
         """Wait until the last step is done."""

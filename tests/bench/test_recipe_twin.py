@@ -71,7 +71,7 @@ def test_training(name: str) -> None:
 def test_unknown_parts() -> None:
     recipe = get("report").changed({"optimizer": "lion"})
     data = data_for(recipe)
-    with pytest.raises(ConfigurationError, match="no optimiser lion"):
+    with pytest.raises(ConfigurationError, match="no optimiser Lion"):
         recipe_twin.Twin(recipe, data, data, 1).train(0)
     with pytest.raises(ConfigurationError, match="no loss"):
         recipe_twin.twin_loss(recipe.changed({"loss": "mse"}).options.make_loss(), None, None)
