@@ -109,7 +109,8 @@ def merged(model: nn.Model) -> nn.Model:
     assert model.input_shape is not None
     layers: list[nn.Layer] = []
     branches: list[tuple[np.ndarray, np.ndarray]] = []
-    conv, stride = None, (1, 1)
+    conv: nn.Conv2d | None = None
+    stride: tuple[int, ...] = (1, 1)
     for layer in model:
         if isinstance(layer, nn.Conv2d):
             conv, stride = layer, layer.stride

@@ -377,10 +377,18 @@ class WeightedLayer(Layer):
         """The layer's weight; write into it, or assign another array of the same shape."""
         return self.parameters["weight"]
 
+    @weight.setter
+    def weight(self, array: np.ndarray) -> None:
+        self.parameters["weight"] = array
+
     @property
     def bias(self) -> np.ndarray | None:
         """The layer's bias, or None."""
         return self.parameters.get("bias")
+
+    @bias.setter
+    def bias(self, array: np.ndarray) -> None:
+        self.parameters["bias"] = array
 
     def _set_max_norm(self, value: Any) -> None:
         self.max_norm = None
