@@ -18,6 +18,7 @@ from fastcnn.analysis.gradcheck import check_layer
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.errors import ConfigurationError, GradientError
 from fastcnn.layers import (
+    BatchNorm2d,
     Conv2d,
     Flatten,
     Linear,
@@ -175,6 +176,28 @@ def test_wrong_derivatives_are_refused() -> None:
     assert "myhuber" not in LOSSES
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_formula_may_have_no_value_at_zero(backend: str) -> None:
+    """Nor at negative numbers; idle lanes have no influence."""
+    log = kernel.activation("Log", lambda x: np.log(x), lambda x: 1.0 / x)
+    cusp = kernel.activation("Cusp", lambda x: np.log(np.abs(x)), lambda x: 1.0 / x)
+    model = Sequential(
+        log(),
+        Conv2d(2, 3, 1, bias=False, seed=0),
+        BatchNorm2d(3),
+        cusp(),
+        Flatten(),
+        Linear(27, 3, seed=1),
+        input_shape=(2, 3, 3),
+    )
+    x = np.random.default_rng(0).uniform(0.5, 2.0, (19, 2, 3, 3)).astype(np.float32)
+    exact, y = deepcopy(model).to(np.float64), np.arange(19) % 3
+    _, found = fastcnn.gradients(model, x, y, backend=backend, training=True)
+    _, wanted = fastcnn.gradients(exact, x, y, backend="im2col", training=True)
+    for key in wanted:
+        assert found[key] == pytest.approx(wanted[key], rel=1e-2, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -215,6 +238,8 @@ def test_wrong_derivatives_are_refused() -> None:
         (lambda: kernel.activation("A", lambda x: max(x, 0.0), lambda x: x), "must accept arrays"),
         (lambda: kernel.activation("A", lambda x: math.exp(x), lambda x: x), "instead of math's"),
         (lambda: kernel.activation("A", lambda x: 2.0, lambda x: 1.0), "derivative at"),
+        (lambda: kernel.activation("A", lambda x: np.log(x), lambda x: x), "derivative at"),
+        (lambda: kernel.activation("A", lambda x: np.log(-x * x), lambda x: x), "give nan"),
         (lambda: kernel.loss("L", lambda p, t: p if p > t else t, huber), "must take"),
         (lambda: kernel.optimizer("O", lambda p, g, lr, n: p if g > 0 else -p), "accept arrays"),
         (lambda: kernel.optimizer("O", lambda p, g, lr, n: (p, g)), "an array, got a tuple of 2"),

@@ -4,6 +4,7 @@ from collections import defaultdict
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.linear import K_LINEAR
 from fastcnn.backends.lanes.kernels.pool import FITS_CACHE, K_MAX_POOL_BACKWARD
+from fastcnn.backends.lanes.lowering import elementwise
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.lowering.plan import Purpose
 from fastcnn.backends.lanes.lowering.plan import plan as lower
@@ -48,6 +50,7 @@ from fastcnn.layers import (
     ReLU,
     Residual,
     Sequential,
+    Tanh,
     ZeroPad2d,
 )
 from tests.random_networks import random_case
@@ -184,6 +187,10 @@ def programs() -> list[tuple[Program, int]]:
     purpose = Purpose(loss=fastcnn.CrossEntropyLoss().engine_key, training=True)
     in_bands = lower(banded.graph(), 3, parameter_places(banded), 3, purpose)
     found.append((in_bands, banded.parameter_vector.size))
+    with patch.object(elementwise, "is_own", return_value=False):
+        own = Sequential(Conv2d(2, 4, 3, seed=0), Tanh(), input_shape=(2, 6, 6))
+        program = lower(own.graph(), 20, parameter_places(own), 3, Purpose(backward=True))
+    found.append((program, own.parameter_vector.size))
     sums = Residual(Conv2d(48, 48, 3, padding=1, seed=0))
     more = Residual(Conv2d(48, 48, 1, seed=2))
     resnet = Sequential(Conv2d(3, 48, 1, seed=1), sums, more, input_shape=(3, 8, 8))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import base, map_share
+from fastcnn.backends.lanes.kernels.division import base, filled_lanes, map_share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import element_columns
@@ -138,8 +138,27 @@ def _run(table: np.ndarray) -> int:
     return int(breaks[0]) + 1
 
 
+@linked
+def _repeat_last(A, T, r, block, slot, count, part, parts):
+    """Copy the last lane of X that is not idle to those that are."""
+    x0, last = base(r, L.X, block, slot), filled_lanes(r, count) - block * LANES - 1
+    first, end, begin, stop = map_share(r, part, parts)
+    for c in range(first, end if last < LANES - 1 else first):
+        for p in range(begin, stop):
+            x = x0 + c * r[L.X_CHANNEL] + T[r[L.X_TABLE] + p]
+            for lane in range(last + 1, LANES):
+                A[x + lane] = A[x + last]
+
+
 _BOTH = elements_reach("X", "Y")
 K_COPY = numbered_element(_copied, "copy", per_element(0, 1, 1), _BOTH)
+K_REPEAT_LAST = numbered(
+    _repeat_last,
+    "fill idle lanes",
+    per_element(0, 1, 1),
+    map_sizes,
+    touches=elements_reach("X"),
+)
 K_NEGATE = numbered_element(_negated, "negate", per_element(1, 1, 1), _BOTH)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.elements import K_REPEAT_LAST
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
@@ -13,6 +14,7 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, channels_of
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import element_columns, gradient_offset
+from fastcnn.codegen.identity import is_own
 from fastcnn.operations import OPERATIONS, Elementwise
 
 if TYPE_CHECKING:
@@ -42,6 +44,12 @@ def elementwise(operation: str) -> Elementwise:
 def _forward(walk: "Forward", group: Group) -> None:
     """A function of each element, in place if nothing else needs the input."""
     x = walk.values[group.source]
+    formula, _ = elementwise(group.operation).formula_of(group.node.arguments)
+    if walk.planner.backward and not is_own(formula.value):
+        # A user's formula may be infinite or NaN at the zeros of idle lanes, and so would be its
+        # product with their gradient, which is 0.
+        columns = element_columns(walk.planner, x=x)
+        walk.planner.emit(f"{group.node.name}: idle lanes", row(K_REPEAT_LAST, **columns))
     if _overwrites(walk.planner, group, x):
         walk.values[group.target] = x
     y = walk.output(group)
