@@ -11,7 +11,7 @@ import fastcnn.functional as F
 from fastcnn.analysis.gradcheck import check_model
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.lanes.session import fallback
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.layer_outputs import node_outputs
 from fastcnn.execution.parts import run_backward, run_forward
@@ -93,6 +93,26 @@ class Diamond(Model):
         shared = self.layers["shared"].connect(builder, "shared", source)
         left, right = (self.layers[key].connect(builder, key, shared) for key in ("left", "right"))
         return builder.add("sum", Add(), (left, right))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_there_may_be_nothing_to_predict(backend: str) -> None:
+    """As in PyTorch, for example after a selection of samples."""
+    left, right = Input((1, 4, 4), "left"), Input((1, 4, 4), "right")
+    trunk = Conv2d(1, 3, 1)(left) + Conv2d(1, 3, 1)(right)
+    model = Model((left, right), {"map": trunk, "value": Linear(48, 2)(Flatten()(trunk))})
+    nothing = (np.zeros((0, 1, 4, 4), np.uint8),) * 2
+    for found in model.predict(nothing, backend=backend), fastcnn.session(model).predict(nothing):
+        assert {name: each.shape for name, each in found.items()} == {
+            "map": (0, 4, 4),
+            "value": (0,),
+        }
+    chances = fastcnn.session(small_model()).predict_proba(np.zeros((0, 2, 4, 4)))
+    assert (chances.shape, chances.dtype) == ((0, 3), np.float32)
+    maps = small_model().features(np.zeros((0, 2, 4, 4)), "0", backend=backend)
+    assert maps.shape == (0, 4, 4, 4)
+    with pytest.raises(ShapeError, match="there are no samples"):
+        fastcnn.evaluate(small_model(), (np.zeros((0, 2, 4, 4)), []), backend=backend)
 
 
 def test_a_graph_may_branch() -> None:

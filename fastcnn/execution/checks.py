@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from fastcnn.layers import Model
 
 
-def as_batch(model: "Model", x: Any) -> np.ndarray:
+def as_batch(model: "Model", x: Any, *, empty: bool = False) -> np.ndarray:
     """Check samples against the model, which remembers their shape.
 
     They are returned unchanged: :func:`as_input` or the engine converts them.
+
+    Parameters
+    ----------
+    empty : bool
+        Whether there may be none.
 
     Raises
     ------
@@ -38,13 +43,18 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
         if expected is not None and x.shape == expected:
             hint = "; a single sample needs a batch dimension: x[None]"
         raise ShapeError(f"the model takes samples of shape {wanted}, got {x.shape}{hint}")
-    if len(x) == 0:
+    if len(x) == 0 and not empty:
         raise ShapeError(f"a batch needs at least one sample, got shape {x.shape}")
     model.preprocessing.check(x)
     if expected is None:
         model.graph(x.shape[1:])
         model.input_shape = x.shape[1:]
     return x
+
+
+def no_outputs(model: "Model", graph: Graph) -> np.ndarray:
+    """The output for no samples."""
+    return np.empty((0, *graph.output_shape), model.dtype)
 
 
 def as_input(model: "Model", x: np.ndarray) -> np.ndarray:

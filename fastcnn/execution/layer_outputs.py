@@ -11,7 +11,7 @@ from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
 from fastcnn.execution.backend_choice import run
-from fastcnn.execution.checks import as_batch, as_input, check_statistics
+from fastcnn.execution.checks import as_batch, as_input, check_statistics, no_outputs
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.engines import make_engine, room_for
 from fastcnn.execution.parts import run_forward
@@ -32,7 +32,7 @@ def layer_outputs(
     threads: int | None = None,
 ) -> Any:
     """See :meth:`fastcnn.layers.Model.features`; ``threads`` are those of an engine."""
-    x = as_batch(model, x)
+    x = as_batch(model, x, empty=True)
     graph = model.graph(x.shape[1:])
     names = (layers,) if isinstance(layers, str) else words_of(layers)
     if names is None:
@@ -71,6 +71,8 @@ def _output(
     model: "Model", x: np.ndarray, graph: Graph, backend: str | None, threads: int | None
 ) -> np.ndarray:
     """The output of a part of a network outside training."""
+    if not len(x):
+        return no_outputs(model, graph)
     check_statistics(graph, len(x), training=False)
     size = len(x) if graph.batch_statistics(training=False) else min(len(x), CHUNK)
     starts = range(0, len(x), size)

@@ -20,6 +20,7 @@ from fastcnn.execution.checks import (
     as_target,
     bound_loss,
     check_statistics,
+    no_outputs,
 )
 from fastcnn.execution.parts import Part, State, backward_parts, divided, forward_parts
 from fastcnn.execution.step import FIRST_STEP, INFERENCE, Batch, Step
@@ -67,8 +68,10 @@ def forward(
     ShapeError
         If ``x`` does not fit the model.
     """
-    x = as_batch(model, x)
+    x = as_batch(model, x, empty=True)
     graph = model.graph(x.shape[1:]) if graph is None else graph
+    if not len(x):
+        return no_outputs(model, graph)
     check_statistics(graph, len(x), training)
     now = Step(training, seed, step)
     return run(
@@ -254,8 +257,10 @@ def predict_logits(
     """
     if batch_size is not None:
         batch_size = as_count("predict", "batch_size", batch_size)
-    x = as_batch(model, x)
+    x = as_batch(model, x, empty=True)
     graph = model.graph(x.shape[1:])
+    if not len(x):
+        return no_outputs(model, graph)
     check_statistics(graph, len(x), training=False)
     whole = graph.batch_statistics(training=False)
     if whole and batch_size is not None and batch_size < len(x):

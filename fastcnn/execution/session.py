@@ -141,8 +141,8 @@ class InferenceSession(Answers):
         """
         if backend is not None or batch_size is not None:
             raise ConfigurationError("a session has a backend and a batch size: pass none")
-        x = as_batch(self._folded, x)
-        if self._inference is None:
+        x = as_batch(self._folded, x, empty=True)
+        if self._inference is None or not len(x):
             how = {"batch_size": self.max_batch, "threads": self.threads}
             outputs = predict_logits(self._folded, x, backend="im2col", **how)
         else:
@@ -173,10 +173,14 @@ class InferenceSession(Answers):
             If an output is NaN or infinite.
         """
         given = backend is not None or batch_size is not None
-        if given or self._inference is None or not self._tells_classes:
-            return super().predict_proba(x, backend=backend, batch_size=batch_size)
-        found = self._inference.probabilities(*self._prepared(as_batch(self._folded, x)))
-        return super().predict_proba(x) if found is None else found  # which reports the error
+        if not given and self._inference is not None and self._tells_classes:
+            samples = as_batch(self._folded, x, empty=True)
+            if len(samples):
+                found = self._inference.probabilities(*self._prepared(samples))
+                if found is not None:
+                    return found
+        # This also reports errors.
+        return super().predict_proba(x, backend=backend, batch_size=batch_size)
 
     def _prepared(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Checked samples as passes read them, and the scales and offsets of their channels."""

@@ -189,7 +189,7 @@ def check_classes(method: str, predicts: str | None, outputs: np.ndarray) -> Non
             f"{method}: one output cannot tell classes apart: use logits, or give the network "
             "an output for each class"
         )
-    finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    finite = np.isfinite(outputs).all(axis=tuple(range(1, outputs.ndim)))
     if not finite.all():
         raise NonFiniteError(
             f"{method}: NaN or infinity in outputs of {counted(int((~finite).sum()), 'sample')}, "

@@ -54,7 +54,7 @@ def pack_inputs(ports: Sequence[Port], values: Any) -> np.ndarray:
     parts: list[np.ndarray] = []
     for port, value in zip(ports, given("inputs", ports, values), strict=True):
         array = sample_array(f"input {port.name!r}: samples", value)
-        if array.shape[1:] != port.shape or array.ndim == 0 or not len(array):
+        if array.shape[1:] != port.shape or array.ndim == 0:
             wanted = ", ".join(map(str, port.shape))
             raise ShapeError(
                 f"input {port.name!r} takes samples of shape (N, {wanted}), got {array.shape}"
@@ -64,7 +64,7 @@ def pack_inputs(ports: Sequence[Port], values: Any) -> np.ndarray:
                 f"input {port.name!r} has {counted(len(array), 'sample')}, {ports[0].name!r} "
                 f"{len(parts[0])}"
             )
-        parts.append(array.reshape(len(array), -1))
+        parts.append(array.reshape(len(array), prod(port.shape)))
     kinds = {part.dtype for part in parts}
     if len(kinds) > 1:
         kind = np.result_type(np.float32, *(part.dtype for part in parts if part.dtype.kind == "f"))

@@ -264,7 +264,6 @@ def test_samples_of_several_inputs_are_given_by_place_or_name() -> None:
         (lambda a, b: (a, a, a), ShapeError, r"'more' takes samples of shape \(N, 3\)"),
         (lambda a, b: (a, a[:2], b), ShapeError, "'right' has 2 samples, 'left' 4"),
         (lambda a, b: (a, a, b + 1j), DataError, "'more': samples must be real numbers"),
-        (lambda a, b: (a[:0], a[:0], b[:0]), ShapeError, r"got \(0, 1, 9, 9\)"),
     ],
 )
 def test_samples_of_several_inputs_that_do_not_fit(give: Any, error: Any, message: str) -> None:
