@@ -297,10 +297,10 @@ def as_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> st
 
 
 def as_share(owner: str, name: str, value: Any) -> float:
-    """A number in [0, 1)."""
+    """A number in [0, 1]."""
     number = plain(value)
-    if not is_number(number) or not 0.0 <= number < 1.0:
-        raise ConfigurationError(f"{owner}: {name} must be at least 0 and below 1, got {value!r}")
+    if not is_number(number) or not 0.0 <= number <= 1.0:
+        raise ConfigurationError(f"{owner}: {name} must be between 0 and 1, got {value!r}")
     return float(number)
 
 

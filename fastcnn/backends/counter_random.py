@@ -47,3 +47,8 @@ def uniform_bits(key: int, start: int, count: int) -> np.ndarray:
 def drop_threshold(p: float) -> int:
     """The threshold below which a 32-bit value drops its element: ``round(p * 2**32)``."""
     return min(round(p * 2.0**32), _MASK32)
+
+
+def kept_factor(p: float) -> float:
+    """The factor of elements that are not dropped; 0 if all should be."""
+    return 1.0 / (1.0 - p) if p < 1.0 else 0.0

@@ -18,7 +18,7 @@ class Dropout(Layer):
     Parameters
     ----------
     p : float
-        Probability of an element to be zeroed, ``0 <= p < 1``.
+        Probability of an element to be zeroed, ``0 <= p <= 1``.
 
     References
     ----------
@@ -40,7 +40,7 @@ class Dropout2d(Dropout):
     Parameters
     ----------
     p : float
-        Probability of a channel of a sample to be zeroed, ``0 <= p < 1``.
+        Probability of a channel of a sample to be zeroed, ``0 <= p <= 1``.
 
     References
     ----------

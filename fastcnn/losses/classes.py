@@ -180,7 +180,7 @@ class CrossEntropyLoss(ClassLoss):
     ----------
     label_smoothing : float
         Share of the target distribution that is spread evenly over all classes,
-        ``0 <= label_smoothing < 1``.
+        ``0 <= label_smoothing <= 1``.
     weight : sequence of float, optional
         A weight for each class; the mean is then weighted by those of the targets' classes.
     ignore_index : int, optional

@@ -18,7 +18,7 @@ def dropout(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> 
     ----------
     x : array_like, shape (N, ...)
     p : float
-        ``0 <= p < 1``.
+        ``0 <= p <= 1``.
     key : int
         64-bit key of the mask; the same key gives the same mask in every backend.
     backend : str, optional
@@ -33,7 +33,7 @@ def dropout2d(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -
     ----------
     x : array_like, shape (N, C, H, W)
     p : float
-        Probability of a channel of a sample to be zeroed, ``0 <= p < 1``.
+        Probability of a channel of a sample to be zeroed, ``0 <= p <= 1``.
     key : int
         64-bit key of the mask; the same key gives the same mask in every backend.
     backend : str, optional

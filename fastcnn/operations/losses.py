@@ -163,7 +163,7 @@ def cross_entropy(
     target : array_like of int, shape (N,), or of float, shape (N, classes)
         Classes, or a row of probabilities for each sample.
     label_smoothing : float
-        ``0 <= label_smoothing < 1``.
+        ``0 <= label_smoothing <= 1``.
     sample_weight : array_like, shape (N,), optional
         The mean is then ``sum(weight * loss) / sum(weight)``.
     backend : str, optional

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.backends import BACKENDS
 from fastcnn.backends.lanes.kernels import dropout
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.data.dataset import ArrayDataset
@@ -125,3 +126,15 @@ def test_no_bit_depends_on_the_place(kind: str, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_allclose(found, trained(model, "im2col", x, y), rtol=1e-4, atol=2e-6)
     monkeypatch.setattr(dropout, "_is_free", lambda walk, source: False)
     np.testing.assert_array_equal(trained(model, "lanes", x, y), found)
+
+
+@pytest.mark.parametrize("layer", [Dropout(1), Dropout2d(1.0)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_all_may_be_dropped(layer: Dropout, backend: str) -> None:
+    """As in PyTorch: the output and its gradient are zero."""
+    model = chain(ReLU(), layer)
+    x = np.random.default_rng(0).standard_normal((19, *SHAPE)).astype(np.float32)
+    _, found = fastcnn.gradients(model, x, np.arange(19) % 3, backend=backend, training=True)
+    assert not any(found[key].any() for key in found if key.endswith("weight"))
+    outputs = fastcnn.execution.forward(model, x[:2], backend=backend, training=True)
+    assert (outputs == model["4"].bias).all()

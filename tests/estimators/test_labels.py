@@ -160,7 +160,7 @@ def test_one_pass_after_the_other() -> None:
         ({"class_weight": [{0: 1}]}, Y, ConfigurationError, "class_weight has 1 entries, y 3"),
         ({"class_weight": {0: 1, 1: 2, 2: 3}}, Y, ConfigurationError, "dictionary of 0 and 1"),
         ({"class_weight": np.ones(3)}, Y, ConfigurationError, "dictionary of 0 and 1"),
-        ({"label_smoothing": 1.0}, Y, ConfigurationError, "label_smoothing must be"),
+        ({"label_smoothing": 1.5}, Y, ConfigurationError, "label_smoothing must be"),
         ({"label_smoothing": 0.1, "loss": "bce_with_logits"}, Y, ConfigurationError, "no effect"),
         ({}, Y + np.arange(3), ValueError, "y should be a 1d array"),
     ],

@@ -141,7 +141,7 @@ def test_a_changed_model_is_as_if_made_so(change: str, backend: str) -> None:
 
 
 REFUSED: list[tuple[Callable[[Sequential], Any], str]] = [
-    (set_to("drop", "p", 2), "Dropout: p must be at least 0 and below 1, got 2"),
+    (set_to("drop", "p", 2), "Dropout: p must be between 0 and 1, got 2"),
     (set_to("bn", "momentum", 1.5), "BatchNorm2d: momentum must lie in 0..1"),
     (set_to("bn", "eps", "small"), "BatchNorm2d: eps must be a finite number"),
     (set_to("act", "negative_slope", None), "LeakyReLU: negative_slope must be a finite number"),

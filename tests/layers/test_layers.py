@@ -176,7 +176,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: MaxPool2d(2, padding=2), ConfigurationError, "at most half"),
     (lambda: AvgPool2d(-1), ConfigurationError, "kernel_size"),
     (lambda: Linear(2.5, 3), ConfigurationError, "in_features must be a positive integer"),  # type: ignore[arg-type]
-    (lambda: Dropout(1.0), ConfigurationError, "p must be at least 0 and below 1"),
+    (lambda: Dropout(1.1), ConfigurationError, "p must be between 0 and 1"),
     (lambda: GELU("erf"), ConfigurationError, "GELU: approximate must be one of none, tanh"),
     (lambda: Softplus(-1.0), ConfigurationError, "Softplus: beta must be a finite number above 0"),
     (lambda: BatchNorm2d(0), ConfigurationError, "num_features must be a positive integer"),
@@ -187,7 +187,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: ConvTranspose2d(3, 4, 3, groups=2), ConfigurationError, "groups=2 must divide"),
     (lambda: ConvTranspose2d(3, 4, 3, 2, output_padding=2), ConfigurationError, "must be below"),
     (lambda: Dropout2d(0.5).output_shape((4,)), ShapeError, r"\(C, H, W\), got \(4,\)"),
-    (lambda: Dropout2d(1.0), ConfigurationError, "Dropout2d: p must be at least 0"),
+    (lambda: Dropout2d(-0.1), ConfigurationError, "Dropout2d: p must be between 0"),
     (lambda: AdaptiveAvgPool2d(-1), ConfigurationError, "output_size"),
     (lambda: Sequential(), ConfigurationError, "at least one layer"),
     (lambda: Sequential({"a.b": ReLU()}), ConfigurationError, "without dots"),
@@ -218,7 +218,11 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Sequential(Add()).graph((4,)), ConfigurationError, "Add joins branches"),
     (lambda: Sequential(ReLU()).graph(), ShapeError, "pass input_shape"),
     (lambda: report_cnn().predict(np.zeros((1, 28, 28))), ShapeError, r"x\[None\]"),
-    (lambda: report_cnn().predict(np.zeros((0, 1, 28, 28))), ShapeError, "at least one sample"),
+    (
+        lambda: fastcnn.gradients(report_cnn(), np.zeros((0, 1, 28, 28)), []),
+        ShapeError,
+        "at least one sample",
+    ),
     (lambda: report_cnn().to(int), ConfigurationError, "float32 or float64"),
 ]
 

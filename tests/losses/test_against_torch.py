@@ -59,6 +59,11 @@ CASES: list[Case] = [
         lambda t, x, y: t.nn.CrossEntropyLoss(t.tensor(WEIGHT), label_smoothing=0.1)(x, y),
     ),
     (
+        CrossEntropyLoss(1.0),
+        "classes",
+        lambda t, x, y: t.nn.CrossEntropyLoss(label_smoothing=1.0)(x, y),
+    ),
+    (
         NLLLoss(weight=WEIGHT, ignore_index=255),
         "ignored",
         lambda t, x, y: t.nn.NLLLoss(t.tensor(WEIGHT), ignore_index=255)(x, y),

@@ -33,7 +33,7 @@ from fastcnn.losses import (
         (lambda: CrossEntropyLoss(weight=(1.0, 1e37)), "weight must hold 0 or numbers from 1e"),
         (lambda: NLLLoss(weight=(1.0, 1e-38)), "weight must hold 0 or numbers from 1e-30 to 1e+"),
         (lambda: NLLLoss(ignore_index=1.5), "NLLLoss: ignore_index must be an integer, got 1.5"),
-        (lambda: CrossEntropyLoss(label_smoothing=1.0), "label_smoothing must be at least 0"),
+        (lambda: CrossEntropyLoss(label_smoothing=1.1), "label_smoothing must be between 0"),
         (lambda: FocalLoss(gamma=-1.0), "FocalLoss: gamma must be at least 0"),
         (lambda: HuberLoss(delta=0.0), "HuberLoss: delta must be a finite number above 0"),
         (lambda: SmoothL1Loss(beta=0), "SmoothL1Loss: beta must be a finite number above 0"),

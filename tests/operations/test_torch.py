@@ -131,7 +131,7 @@ def test_batch_norm(name: str, shape: tuple[int, ...], training: bool, dtype: st
 @pytest.mark.parametrize(
     "target", [np.array([0, 3, 1, 2, 2]), np.random.default_rng(1).dirichlet(np.ones(4), 5)]
 )
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
 def test_cross_entropy(name: str, smoothing: float, target: np.ndarray, dtype: str) -> None:
     logits = random_array((5, 4)) * 3
     tensor = torch.from_numpy(logits).requires_grad_()

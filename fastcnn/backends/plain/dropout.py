@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fastcnn.backends.counter_random import drop_threshold, uniform_bits
+from fastcnn.backends.counter_random import drop_threshold, kept_factor, uniform_bits
 
 
 def dropout(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
@@ -40,7 +40,7 @@ def _dropped(
     """``x`` times a mask of a given shape, scaled."""
     bits = uniform_bits(key, first_sample * math.prod(mask[1:]), math.prod(mask))
     kept = bits.reshape(mask) >= np.uint32(drop_threshold(p))
-    return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
+    return np.where(kept, x * x.dtype.type(kept_factor(p)), x.dtype.type(0))
 
 
 def dropout_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
@@ -51,7 +51,7 @@ def dropout_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> n
         for e, index in enumerate(np.ndindex(x.shape[1:])):
             bits = int(uniform_bits(key, (first_sample + n) * elements + e, 1)[0])
             if bits >= drop_threshold(p):
-                y[n][index] = float(x[n][index]) / (1.0 - p)
+                y[n][index] = float(x[n][index]) * kept_factor(p)
     return y
 
 
@@ -69,7 +69,7 @@ def dropout2d_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) ->
         bits = int(uniform_bits(key, (first_sample + n) * x.shape[1] + c, 1)[0])
         if bits >= drop_threshold(p):
             for index in np.ndindex(x.shape[2:]):
-                y[n, c][index] = float(x[n, c][index]) / (1.0 - p)
+                y[n, c][index] = float(x[n, c][index]) * kept_factor(p)
     return y
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcnn.backends.counter_random import drop_threshold
+from fastcnn.backends.counter_random import drop_threshold, kept_factor
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import base, share
@@ -93,7 +93,7 @@ def _row(planner: "Planner", group: "Group", x: "Buffer", y: "Buffer") -> np.nda
         **element_columns(planner, x=x, y=y),
         key=planner.number(group),
         threshold=drop_threshold(p),
-        scale=planner.constant([1.0 / (1.0 - p)]),
+        scale=planner.constant([kept_factor(p)]),
         mode=L.WHOLE_CHANNELS if group.operation == "dropout2d" else L.ELEMENTS,
     )
 
