@@ -45,7 +45,10 @@ def _can_be_a_name(text: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """The folder of downloads and compiled kernels: ``FASTCNN_CACHE_DIR``, or the user's cache.
+    """The folder of what can be made again: ``FASTCNN_CACHE_DIR``, or the user's cache.
+
+    It has downloads, unpacked archives, large temporary arrays and compiled kernels. Only kernels
+    that are no longer used are removed from it.
 
     The user's cache is in the system's place for caches: ``~/.cache/fastcnn`` on Linux (or within
     ``XDG_CACHE_HOME``), ``~/Library/Caches/fastcnn`` on macOS, ``AppData\\Local\\fastcnn\\Cache``

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def info() -> None:
     from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, find_folder
     from fastcnn.errors import DataError, counted
     from fastcnn.extras import numba_version
+    from fastcnn.files import cache_folder
 
     tile, sources = blocking(), all_sources()
     blas = [
@@ -54,6 +56,7 @@ def info() -> None:
         "lanes: denormals": "flushed to zero" if are_flushed(processor()[0]) else "kept",
         "BLAS": "; ".join(blas) or "none found",
         "backends": ", ".join(BACKENDS) + f" (default: {DEFAULT_BACKEND})",
+        "cache folder": _parts(cache_folder()),
         DATA_DIR_VARIABLE: os.environ.get(DATA_DIR_VARIABLE, "not set"),
     }
     for name, source in SOURCES.items():
@@ -104,6 +107,18 @@ def _missing(to_compile: bool, mnist: str) -> dict[str, str]:
         if find_spec(module) is None:
             found[purpose] = how
     return found
+
+
+def _parts(folder: Path) -> str:
+    """A folder, and how much is in each of its parts."""
+    parts = []
+    for part in sorted(folder.glob("*")):
+        size = 0
+        for path in (part, *part.rglob("*")):
+            with suppress(OSError):  # another process may have removed it
+                size += path.stat().st_size
+        parts.append(f"{part.name} {size / 1e6:,.1f} MB")
+    return f"{folder} ({', '.join(parts) or 'empty'}; may be deleted)"
 
 
 def _size(block: tuple[int, int], whole: tuple[int, int]) -> str:

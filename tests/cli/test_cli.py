@@ -136,14 +136,19 @@ def test_gradcheck_and_comparison() -> None:
     assert "times the reference" in output
 
 
-def test_info() -> None:
-    output = fastcnn("info")
+def test_info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path))
+    (tmp_path / "unpacked").mkdir()
+    (tmp_path / "unpacked" / "an archive").write_bytes(bytes(2_500_000))
+    (tmp_path / "cifar").write_bytes(bytes(1_000_000))
+    output = " ".join(fastcnn("info").replace("│", " ").split())
     for part in (
         "lanes: instructions",
         "register tiles",
         "lanes: threads",
         "lanes: kernels",
         "BLAS",
+        "(cifar 1.0 MB, kernels 0.0 MB, unpacked 2.5 MB; may be deleted)",
     ):
         assert part in output
 
