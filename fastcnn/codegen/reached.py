@@ -44,7 +44,7 @@ _OF_CLASSES = {
     *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),
     *("__firstlineno__", "__static_attributes__", "__dataclass_params__", "__annotate_func__"),
     *("__annotations_cache__", "__abstractmethods__", "_abc_impl", "__orig_bases__"),
-    *("__parameters__", "__type_params__"),
+    *("__parameters__", "__type_params__", "__classdictcell__"),
 }
 
 #: Bytes of an attribute's slot.
