@@ -79,7 +79,7 @@ bench: .venv/installed-test
 # ARGS=--quick tries it out.
 bench-report: .venv/installed-peers
 	$(BIN)/python -m bench all --out docs/benchmarks $(ARGS)
-	for model in report lenet5 vgg_small resnet8; do \
+	for model in report_cnn lenet5 vgg_small resnet8; do \
 	    $(BIN)/fastcnn profile $$model --out docs/benchmarks $(ARGS) || exit 1; \
 	done
 	$(BIN)/python -m bench.write_page

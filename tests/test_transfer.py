@@ -253,7 +253,7 @@ def test_a_file_of_initial_weights_is_used_wherever_a_network_is_made(tmp_path: 
     train, _ = data.digits_dataset(30, 10, classes=(0, 1, 2))
     trained = fastcnn.models.report_cnn(seed=5)
     trained.save(tmp_path / "w.safetensors")
-    recipe = Recipe(model="report", init=str(tmp_path / "w.safetensors"), epochs=0)
+    recipe = Recipe(model="report_cnn", init=str(tmp_path / "w.safetensors"), epochs=0)
     assert (recipe.make_model(train).parameter_vector == trained.parameter_vector).all()
     model, _ = recipe.run(train)
     assert (model.parameter_vector == trained.parameter_vector).all()

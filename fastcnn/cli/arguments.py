@@ -9,8 +9,8 @@ import typer
 #: The networks by name, without importing them.
 ModelName = StrEnum(
     "ModelName",
-    "report lenet5 vgg_small resnet8 resnet20 airbench densenet_bc_40 squeezenet mobilenet_v2 "
-    "ds_cnn",
+    "report_cnn lenet5 vgg_small resnet8 resnet20 airbench densenet_bc_40 squeezenet "
+    "mobilenet_v2 ds_cnn",
 )
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
 Network = Annotated[ModelName, typer.Option(metavar="NAME", help=", ".join(ModelName))]

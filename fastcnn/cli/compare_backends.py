@@ -10,7 +10,7 @@ from fastcnn.cli.screen import Screen, number_columns
 
 
 def compare_backends(
-    model: Network = ModelName.report,
+    model: Network = ModelName.report_cnn,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples in the batch.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and samples.")] = 0,
     seeds: Annotated[

@@ -16,7 +16,7 @@ def profile(
     model: Annotated[
         str,
         typer.Argument(metavar="MODEL", help=f"{', '.join(ModelName)}, or the folder of a run."),
-    ] = "report",
+    ] = ModelName.report_cnn,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 64,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; by default all cores.")
@@ -92,9 +92,8 @@ def _open(model: str) -> "Model":
     from fastcnn.models import MODELS
     from fastcnn.training import Run
 
-    known = MODELS | {make.__name__: make for make in MODELS.values()}
-    if model in known:
-        return known[model](seed=0)
+    if model in MODELS:
+        return MODELS[model](seed=0)
     if Path(model).exists():
         return Run.open(model).load_model()
-    raise ConfigurationError(f"{model!r} is neither a run nor one of {', '.join(sorted(known))}")
+    raise ConfigurationError(f"{model!r} is neither a run nor one of {', '.join(MODELS)}")

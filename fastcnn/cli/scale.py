@@ -27,7 +27,7 @@ def scale(
     bandwidth: Annotated[
         float | None, typer.Option(help="GB per second, instead of the network's.")
     ] = None,
-    model: Network = ModelName.report,
+    model: Network = ModelName.report_cnn,
     batch_size: Annotated[
         int,
         typer.Option(

@@ -114,7 +114,7 @@ def train(
 
       fastcnn train --data photos --init old.safetensors --skip "fc.*"
 
-      fastcnn train --resume runs/20260101-120000-report
+      fastcnn train --resume runs/20260101-120000-report_cnn
 
       mpiexec -n 4 python -m mpi4py -m fastcnn train
     """

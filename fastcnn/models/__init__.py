@@ -49,14 +49,17 @@ __all__ = [
 
 #: Classification networks by their names on the command line.
 MODELS: dict[str, Callable[..., Model]] = {
-    "report": report_cnn,
-    "lenet5": lenet5,
-    "vgg_small": vgg_small,
-    "resnet8": resnet8,
-    "resnet20": resnet20,
-    "airbench": airbench,
-    "densenet_bc_40": densenet_bc_40,
-    "squeezenet": squeezenet,
-    "mobilenet_v2": mobilenet_v2,
-    "ds_cnn": ds_cnn,
+    make.__name__: make
+    for make in (
+        report_cnn,
+        lenet5,
+        vgg_small,
+        resnet8,
+        resnet20,
+        airbench,
+        densenet_bc_40,
+        squeezenet,
+        mobilenet_v2,
+        ds_cnn,
+    )
 }

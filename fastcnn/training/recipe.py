@@ -42,13 +42,13 @@ class Recipe(TrainingOptions):
     model: str | None = option(
         None,
         f"{', '.join(MODELS)}, auto (chosen by size and number of images), or a TOML or "
-        "JSON file that describes one; by default report for grey images of 28 x 28, otherwise "
+        "JSON file that describes one; by default report_cnn for grey images of 28 x 28, otherwise "
         "auto.",
         part="",
     )
     activation: str | None = option(
         None,
-        "Activation after the fully connected layers of the report's network: "
+        "Activation after the fully connected layers of report_cnn: "
         f"{', '.join(ACTIVATIONS)}; by default relu.",
         choices=tuple(ACTIVATIONS),
         part="",
@@ -98,7 +98,7 @@ class Recipe(TrainingOptions):
         """
         if self.model is not None:
             return self.model
-        return "report" if train.input_shape == (1, 28, 28) else AUTO
+        return "report_cnn" if train.input_shape == (1, 28, 28) else AUTO
 
     def model_arguments(self, train: Dataset) -> dict[str, Any]:
         """Arguments of the function in :data:`~fastcnn.models.MODELS`; empty for other models.

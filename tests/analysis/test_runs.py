@@ -61,7 +61,7 @@ def test_networks_differ_by_their_names_or_else_by_their_layers(tmp_path: Path) 
         config = tmp_path / name / "config.json"
         described = json.loads(config.read_text())
         del described["checksum"]
-        described["model"] |= {"name": "report", "arguments": {"activation": name}}
+        described["model"] |= {"name": "report_cnn", "arguments": {"activation": name}}
         config.write_text(json.dumps(described))
     assert compare_runs([tmp_path / "own4", tmp_path / "own6"]).differences == [
         "own4: parameters=3155, 1=Linear(784, 4), 2=Linear(4, 3)",

@@ -50,7 +50,7 @@ def run(model: Any, count: int, threads: int, batch: int | None = None) -> tuple
 
 
 MODELS = {
-    "report": lambda: fastcnn.models.report_cnn(seed=0),
+    "report_cnn": lambda: fastcnn.models.report_cnn(seed=0),
     "sigmoid": lambda: fastcnn.models.report_cnn("sigmoid", seed=0),
     "lenet5": lambda: fastcnn.models.lenet5(seed=0),
     "strided": lambda: Sequential(
@@ -101,7 +101,7 @@ def test_loss_and_gradients(name: str, count: int, threads: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in MODELS if name == "report" or "winograd" in name]
+    "name", [name for name in MODELS if name == "report_cnn" or "winograd" in name]
 )
 def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
     results = [run(MODELS[name](), 90, threads) for threads in (1, 2, 4, 8)]
@@ -111,4 +111,4 @@ def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
 
 
 def test_a_last_batch_may_be_short() -> None:
-    assert run(MODELS["report"](), 20, 2, batch=64)[0] == run(MODELS["report"](), 20, 1)[0]
+    assert run(MODELS["report_cnn"](), 20, 2, batch=64)[0] == run(MODELS["report_cnn"](), 20, 1)[0]

@@ -24,7 +24,7 @@ PEAKS = Peaks(1, 1e11, {"L2": 1e11, "memory": 1e10}, {"L2": 1 << 18, "memory": 1
 def profiled() -> Profile:
     model = fastcnn.models.report_cnn(seed=0)
     before = model.parameter_vector.copy()
-    result = profile(model, 40, threads=1, name="report", rounds=2, seconds=1e-5, peaks=PEAKS)
+    result = profile(model, 40, threads=1, name="report_cnn", rounds=2, seconds=1e-5, peaks=PEAKS)
     np.testing.assert_array_equal(model.parameter_vector, before)
     return result
 
@@ -130,13 +130,13 @@ def test_table_and_record(profiled: Profile) -> None:
     text = profiled.table()
     for row in profiled.rows:
         assert f"\n{row.name} " in text
-    assert "report, batch 40, 1 thread; whole step:" in text
+    assert "report_cnn, batch 40, 1 thread; whole step:" in text
     assert "measured peak of 1 thread: 100 GFLOP/s; GB/s: L2 100, memory 10" in text
 
 
 def test_records_keep_everything(profiled: Profile, tmp_path: Path) -> None:
-    path, table = profiled.as_records("fastcnn profile report").write(tmp_path)
-    assert path.name == "profile-report.json"
+    path, table = profiled.as_records("fastcnn profile report_cnn").write(tmp_path)
+    assert path.name == "profile-report_cnn.json"
     assert Profile.from_records(Records.read(path)) == profiled
     lines = table.read_text().splitlines()
     assert len(lines) == 1 + len(profiled.rows)

@@ -197,7 +197,7 @@ def test_a_network_for_any_image(shape: Any, samples: int, stages: int) -> None:
 
 def test_the_default_model_fits_the_images(tmp_path: Path) -> None:
     digits, _ = fastcnn.data.digits_dataset(50, 10)
-    assert Recipe().model_name(digits) == "report"
+    assert Recipe().model_name(digits) == "report_cnn"
     small = fastcnn.Dataset(
         np.ascontiguousarray(digits.images[:, :, 4:20, 4:20]), digits.labels, digits.classes,
         digits.preprocessing,

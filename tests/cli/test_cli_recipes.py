@@ -31,7 +31,7 @@ def test_train(archive: Path, tmp_path: Path) -> None:
     written = tmp_path / "mine.toml"
     output = fastcnn(
         "train", "--recipe", "simplechains-lenet", "--data", archive, "--epochs", 2, "--lr", 0.002,
-        "--model", "report", "--write-recipe", written, "--out", tmp_path / "a",
+        "--model", "report_cnn", "--write-recipe", written, "--out", tmp_path / "a",
     )  # fmt: skip
     assert "simplechains-lenet: 67,539 parameters" in output
     config = json.loads((tmp_path / "a" / "config.json").read_text())

@@ -17,7 +17,7 @@ from fastcnn.cli.lines import Lines, complain
 from fastcnn.cli.screen import Screen, number_columns
 from fastcnn.training.figure import new_figure
 
-SENTENCE = "run written to runs/20260101-120000-report; curves.png shows its losses and accuracies"
+SENTENCE = "run written to runs/20260101-120000-lenet5; curves.png shows its losses and accuracies"
 
 
 class Terminal(io.StringIO):
@@ -87,7 +87,7 @@ def test_runs_are_compared_under_their_whole_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     epoch = {"train_loss": 0.1, "test_loss": 0.1, "train_accuracy": 0.9, "test_accuracy": 1.0}
-    names = [f"20260101-12000{number}-report" for number in range(2)]
+    names = [f"20260101-12000{number}-report_cnn" for number in range(2)]
     rows = [RunRow(name, {}, [{**epoch, "seconds": 12345.67}]) for name in names]
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("fastcnn.analysis.runs.compare_runs", lambda runs: RunComparison(rows))

@@ -11,8 +11,8 @@ def test_names_differ_in_one_second(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     made = []
     for _ in range(4):
-        folder = free_folder("report")
+        folder = free_folder("report_cnn")
         folder.mkdir(parents=True)
         made.append(folder.name)
     assert len(set(made)) == 4
-    assert all("-report" in name for name in made)
+    assert all("-report_cnn" in name for name in made)

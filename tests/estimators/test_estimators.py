@@ -84,7 +84,7 @@ def small() -> tuple[np.ndarray, np.ndarray]:
 )
 def test_images_in_every_layout(change: Any, digits: Any) -> None:
     X, y = change(digits[0]), digits[1]
-    classifier = CNNClassifier("report", epochs=4, random_state=0).fit(X[:500], y[:500])
+    classifier = CNNClassifier("report_cnn", epochs=4, random_state=0).fit(X[:500], y[:500])
     assert classifier.input_shape_ == (1, 28, 28)
     assert classifier.score(X[500:], y[500:]) > 0.93
     assert classifier.predict_proba(X).sum(axis=1) == pytest.approx(1.0, abs=1e-5)
@@ -250,7 +250,7 @@ def test_partial_fit_goes_on_after_fit(small: Any) -> None:
 
 
 def test_a_pickle_holds_the_weights_once(digits: Any) -> None:
-    classifier = CNNClassifier("report", epochs=1).fit(*digits)
+    classifier = CNNClassifier("report_cnn", epochs=1).fit(*digits)
     steps = len(pickle.dumps(classifier.history_))
     assert len(pickle.dumps(classifier)) < 1.2 * 4 * classifier.model_.num_parameters + steps
 
@@ -434,7 +434,7 @@ def test_an_input_shape_with_its_channels_last_is_refused() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_the_model_itself_normalises(dtype: Any, digits: Any) -> None:
     X, y = digits[0][:200].astype(dtype), digits[1][:200]
-    classifier = CNNClassifier("report", epochs=2, random_state=0).fit(X, y)
+    classifier = CNNClassifier("report_cnn", epochs=2, random_state=0).fit(X, y)
     assert classifier.input_mean_ == pytest.approx(X.mean(dtype=float))
     assert classifier.input_std_ == pytest.approx(X.std(dtype=float))
     own = classifier.model_.predict_proba(X)
@@ -459,7 +459,7 @@ def test_bytes_are_not_made_larger(digits: Any) -> None:
     X = np.repeat(digits[0], 20, axis=0)
     y = np.repeat(digits[1], 20)
     X.flags.writeable = False
-    classifier = CNNClassifier("report", epochs=1, random_state=0)
+    classifier = CNNClassifier("report_cnn", epochs=1, random_state=0)
     classifier.fit(X[:200], y[:200])
     tracemalloc.start()
     try:

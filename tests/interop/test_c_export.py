@@ -77,7 +77,7 @@ def networks() -> dict[str, nn.Model]:
         input_shape=shape,
     )
     found["joined"] = joined(shape)
-    found["report"] = fastcnn.models.report_cnn(seed=0)
+    found["report_cnn"] = fastcnn.models.report_cnn(seed=0)
     found["lenet5"] = fastcnn.models.lenet5(seed=0)
     # At the end: indices of those above stay the same when operations are added.
     found |= {

@@ -35,7 +35,7 @@ def pictures(count: int = 64, shape: tuple[int, int, int] = (1, 28, 28), classes
 def small(**training: object) -> NamedRecipe:
     settings = {
         "data": {"name": "mnist"},
-        "model": {"name": "report"},
+        "model": {"name": "report_cnn"},
         "training": {"epochs": 1, "backend": "im2col", **training},
     }
     return NamedRecipe("small", settings)
@@ -107,12 +107,12 @@ def test_changes_that_are_refused(changes: dict[str, object], message: str) -> N
         ("[date]\nname = 'mnist'", "no section date"),
         ("[data]\nname = 'mnist'\nmaen = [0.1]", "data has no maen"),
         ("[data]\nname = 'mnist'\n[model]", "either a name or layers"),
-        ("[data]\nname = 'mnist'\n[model]\nname = 'report'\ninitial = 'he'", "initial must be"),
-        ("[data]\nname = 'mnist'\n[model]\nname = 'report'\nwiden = 2", "widen"),
-        ("[data]\nname = 'mnist'\n[model]\nname = 'report'\nseed = 2", "seed"),
-        ("[data]\nname = 'mnist'\n[model]\nname = 'report'\nwhiten = {layer = 'c'}", "whiten"),
-        ("[data]\nname = 'mnist'\nmean = [0.1]\n[model]\nname = 'report'", "one positive std"),
-        ("[model]\nname = 'report'", "data needs a name"),
+        ("[data]\nname = 'mnist'\n[model]\nname = 'report_cnn'\ninitial = 'he'", "initial must be"),
+        ("[data]\nname = 'mnist'\n[model]\nname = 'report_cnn'\nwiden = 2", "widen"),
+        ("[data]\nname = 'mnist'\n[model]\nname = 'report_cnn'\nseed = 2", "seed"),
+        ("[data]\nname = 'mnist'\n[model]\nname = 'report_cnn'\nwhiten = {layer = 'c'}", "whiten"),
+        ("[data]\nname = 'mnist'\nmean = [0.1]\n[model]\nname = 'report_cnn'", "one positive std"),
+        ("[model]\nname = 'report_cnn'", "data needs a name"),
         ("data = 3", "data must be a table"),
         ("[data", "cannot be read as a recipe"),
     ],

@@ -22,7 +22,7 @@ def answers() -> Answers:
     train, _ = data.digits_dataset(1500, 1, classes=(0, 1, 2))
     model = fastcnn.models.report_cnn(seed=0)
     fastcnn.fit(model, train, epochs=3)
-    return Answers(model, train.classes, model.preprocessing, "report")
+    return Answers(model, train.classes, model.preprocessing, "report_cnn")
 
 
 @contextlib.contextmanager

@@ -190,7 +190,7 @@ def test_runs_that_cannot_be_opened(tmp_path: Path) -> None:
         Run.create(tmp_path / "file" / "run", {})
     config = {
         "format": "fastcnn-run-1",
-        "model": {"name": "report", "arguments": {"num_classes": 3}},
+        "model": {"name": "report_cnn", "arguments": {"num_classes": 3}},
         "preprocessing": {},
     }
     run = Run.create(tmp_path / "run", config)

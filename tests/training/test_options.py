@@ -241,7 +241,7 @@ class NoBase:
         ({"world": 4}, r"world must come from fastcnn.distributed.join\(\), got 4"),
         ({"learning_rate": 0.1}, "no option named learning_rate: there are epochs, batch_size"),
         ({"resume": True}, "resume needs the run's folder"),
-        ({"model": "report"}, "model must be a Model, such as"),
+        ({"model": "report_cnn"}, "model must be a Model, such as"),
     ],
 )
 def test_what_is_not_accepted(change: dict[str, Any], message: str) -> None:
