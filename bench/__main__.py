@@ -73,8 +73,8 @@ Suite = StrEnum("Suite", "step zoo inference layer backward accuracy startup pro
 
 def main(
     suites: Annotated[list[str], typer.Argument(metavar="SUITE", help=f"{', '.join(Suite)}.")],
-    network: Annotated[
-        list[str] | None, typer.Option(help="Network of step and inference; may be repeated.")
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model of step and inference; may be repeated.")
     ] = None,
     batch_size: Annotated[
         list[int] | None, typer.Option(min=1, help="Batch of step; may be repeated.")
@@ -120,7 +120,7 @@ def main(
         measure_scaling(axis, quick, out, console)
         chosen.remove(Suite.scaling)
     if chosen:
-        scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick, sizes=True)
+        scope = Scope(model or (), batch_size or (), PEERS if peers else (), quick, sizes=True)
         makers = SUITES | OWN_SUITES
         tables = (table for name, make in makers.items() if name in chosen for table in make(scope))
         figures = out is not None

@@ -129,7 +129,7 @@ def _steps(report: Report) -> list[str]:
         "three steps differ by more than rounding explains are not timed. The nested loops are "
         "included if their step takes only seconds, tinygrad in the small networks. PyTorch uses "
         "fused SGD, and its compiled modules are in channels_last.",
-        *_beside_peers(report, "step", "python -m bench step --network {} --batch-size {}"),
+        *_beside_peers(report, "step", "python -m bench step --model {} --batch-size {}"),
     ]
 
 
@@ -169,7 +169,7 @@ def _inference(report: Report) -> list[str]:
         "The logits of one batch, in microseconds; the ratio is relative to the faster of PyTorch "
         "and im2col: above 1 is faster. `lanes` is a session, as `predict` runs it. Threads are "
         "the most that a contestant may use.",
-        *_beside_peers(report, "inference", "python -m bench inference --network {}"),
+        *_beside_peers(report, "inference", "python -m bench inference --model {}"),
     ]
 
 

@@ -43,7 +43,7 @@ SPINNING = {
 
 
 def main(
-    network: Annotated[
+    model: Annotated[
         list[str] | None,
         typer.Option(help="Of the benchmark, the zoo or bench.networks; may be repeated."),
     ] = None,
@@ -66,21 +66,21 @@ def main(
         if len(threads or ()) > 1:
             raise typer.BadParameter("--callers takes one --threads")
         (count,) = threads or [default_threads()]
-        records = at_once.measure(network or (), batch_size or (), count, callers)
+        records = at_once.measure(model or (), batch_size or (), count, callers)
         if out is not None:
             Records(at_once.NAME, this_command("python -m bench.sessions"), records).write(out)
         return
     rows, lasts = [], SECONDS if seconds is None else seconds
-    for name in network or (*NETWORKS, *OTHERS):
-        model = network_of(name)
-        assert model.input_shape is not None
+    for name in model or (*NETWORKS, *OTHERS):
+        network = network_of(name)
+        assert network.input_shape is not None
         generator = np.random.default_rng(0)
         for count in threads or (1, 2):
-            session = fastcnn.session(model, threads=count)
+            session = fastcnn.session(network, threads=count)
             waits = list(SPINNING) if count > 1 else ["spins"]
-            others = [onnx_session(model, count, SPINNING[waiting]) for waiting in waits]
+            others = [onnx_session(network, count, SPINNING[waiting]) for waiting in waits]
             for batch in batch_size or (BATCHES if name in NETWORKS else FEW_BATCHES):
-                x = generator.standard_normal((batch, *model.input_shape)).astype(np.float32)
+                x = generator.standard_normal((batch, *network.input_shape)).astype(np.float32)
                 found, expected = session.logits(x), others[0](x)
                 apart = np.abs(found - expected).max() / np.abs(expected).max()
                 assert apart < TOLERANCE, f"{name}: outputs differ by {apart:.1e}"

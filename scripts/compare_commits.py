@@ -1,7 +1,7 @@
 """Compare the speed of two commits: check both out, and time them in turns.
 
     .venv/bin/python scripts/compare_commits.py main~5 main
-    .venv/bin/python scripts/compare_commits.py v1.0.0 HEAD --network vgg_small --rounds 9
+    .venv/bin/python scripts/compare_commits.py v1.0.0 HEAD --model vgg_small --rounds 9
     .venv/bin/python scripts/compare_commits.py main HEAD --program mine.py
 
 Timings stored on another day say little on a shared machine. Here each round times a training step
@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("old")
     parser.add_argument("new")
-    parser.add_argument("--network", default="report_cnn")
+    parser.add_argument("--model", default="report_cnn")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--backend", default="lanes")
     parser.add_argument("--rounds", type=int, default=7)
@@ -123,7 +123,7 @@ def main() -> None:
         parser.error(f"--rounds must be at least 1, got {chosen.rounds}")
     if chosen.program and not chosen.program.is_file():
         parser.error(f"--program: no file {chosen.program}")
-    program = ["-c", JOB, chosen.network, str(chosen.batch_size), chosen.backend]
+    program = ["-c", JOB, chosen.model, str(chosen.batch_size), chosen.backend]
     if chosen.program:
         program = [str(chosen.program.resolve())]
     commits = chosen.old, chosen.new

@@ -26,7 +26,7 @@ CHECKS, EXPORTERS, TIMES = "networks", "network-exporters", "network-times"
 
 
 def main(
-    network: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
     exporters: Annotated[bool, typer.Option(help="Read PyTorch's ONNX files instead.")] = False,
     timed: Annotated[bool, typer.Option("--time", help="Measure steps instead.")] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of one network's timings.")] = 6.0,
@@ -34,7 +34,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
 ) -> None:
     """Check or time networks; with --out, existing results of other networks are kept."""
-    unknown = [name for name in network or () if name not in TASKS]
+    unknown = [name for name in model or () if name not in TASKS]
     if unknown:
         raise ConfigurationError(f"no network {unknown[0]!r}: choose of {', '.join(TASKS)}")
     count = default_threads() if threads is None else threads
@@ -44,14 +44,14 @@ def main(
     if timed:
         measured = lambda task: time_steps(task, count, seconds)  # noqa: E731
     records = []
-    for name in network or TASKS:
+    for name in model or TASKS:
         began = time.perf_counter()
         records.append(measured(TASKS[name]))
         plain = {key: value for key, value in records[-1].items() if value != ""}
         print(f"{time.perf_counter() - began:.1f} s: {plain}", flush=True)
     if out is not None:
         suite = TIMES if timed else EXPORTERS if exporters else CHECKS
-        print("written:", *write(records, suite, out, keep=bool(network)))
+        print("written:", *write(records, suite, out, keep=bool(model)))
 
 
 def write(

@@ -34,7 +34,7 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    network: Annotated[
+    model: Annotated[
         list[str] | None, typer.Option(help="For step, zoo and inference; may be repeated.")
     ] = None,
     batch_size: Annotated[
@@ -101,7 +101,7 @@ def bench(
 
       fastcnn bench
 
-      fastcnn bench step --network lenet5 --batch-size 64 --out results
+      fastcnn bench step --model lenet5 --batch-size 64 --out results
 
       fastcnn bench layer --no-peers
 
@@ -123,8 +123,8 @@ def bench(
         chosen = set(Suite) - {Suite.all, Suite.records}
     if batch_size and Suite.step not in chosen:
         raise ConfigurationError("--batch-size has no effect without the suite step")
-    if network and not chosen & {Suite.step, Suite.zoo, Suite.inference}:
-        raise ConfigurationError("--network has no effect without the suite step, zoo or inference")
+    if model and not chosen & {Suite.step, Suite.zoo, Suite.inference}:
+        raise ConfigurationError("--model has no effect without the suite step, zoo or inference")
     if (show or sizes) and Suite.backward not in chosen:
         option = "--show" if show else "--sizes"
         raise ConfigurationError(f"{option} has no effect without the suite backward")
@@ -144,7 +144,7 @@ def bench(
         if not chosen:
             return
     contestants = PEERS if peers else ()
-    scope = Scope(network or (), batch_size or (), contestants, quick, sizes, algorithm or ())
+    scope = Scope(model or (), batch_size or (), contestants, quick, sizes, algorithm or ())
     tables = (table for name, make in SUITES.items() if name in chosen for table in make(scope))
     run_tables(
         tables, this_command(), console, quick=quick, out=out, figures=figures, show_code=show

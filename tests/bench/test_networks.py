@@ -92,7 +92,7 @@ def test_an_unknown_network_is_refused() -> None:
     from bench.networks.__main__ import main
 
     with pytest.raises(FastcnnError, match="no network 'resnet2000'"):
-        main(network=["resnet2000"])
+        main(model=["resnet2000"])
 
 
 @pytest.mark.slow

@@ -113,13 +113,13 @@ def test_options_that_do_nothing() -> None:
             ("bench", "layer", "--batch-size", 3),
             "--batch-size has no effect without the suite",
         ),
-        (("bench", "layer", "--network", "lenet5"), "--network has no effect without"),
+        (("bench", "layer", "--model", "lenet5"), "--model has no effect without"),
         (("bench", "layer", "--show"), "--show has no effect without the suite backward"),
         (("bench", "step", "--algorithm", "direct"), "--algorithm has no effect without the suite"),
         (("bench", "layer", "--algorithm", "fast"), "no algorithm 'fast': must be one of winograd"),
         (("profile", "--algorithm", "fast"), "no algorithm 'fast': must be one of winograd"),
         (("bench", "layer", "--sizes"), "--sizes has no effect without the suite backward"),
         (("bench", "step", "--figures"), "--figures needs a folder"),
-        (("bench", "step", "--network", "lenet6"), "no network 'lenet6'"),
+        (("bench", "step", "--model", "lenet6"), "no network 'lenet6'"),
     ):
         assert message in fastcnn(*arguments, code=2)
