@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def load(
         source = SOURCES[text.removesuffix("012")]
         train, test = load_source(source, data_dir, validation_split, progress)
         if text == "mnist012":
-            train, test = (part.select_classes("012") for part in (train, test))
+            parts = (part.select_classes("012") for part in (train, test))
+            train, test = (replace(part, name=text) for part in parts)
     elif text in ("cifar10", "cifar100"):
         train, test = load_cifar(text, data_dir, progress)
     elif text in ("digits", "digits012"):

@@ -209,8 +209,9 @@ def test_a_local_folder_needs_no_network(
     for folder in (tmp_path, tmp_path / "mnist"):
         assert len(data.load("mnist", data_dir=folder)[0]) == 20
     monkeypatch.setenv("FASTCNN_DATA_DIR", str(tmp_path))
-    train, _ = data.load("mnist012")
+    train, test = data.load("mnist012")
     assert train.classes == ("0", "1", "2")
+    assert (train.name, test.name) == ("mnist012", "mnist012")
     assert sources.find_folder(sources.SOURCES["fashion_mnist"]) is None
     (tmp_path / "other").mkdir()
     with pytest.raises(DataUnavailableError, match="does not hold the four files"):
