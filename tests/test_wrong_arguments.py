@@ -417,3 +417,13 @@ def test_flatten_takes_what_pytorch_users_write() -> None:
 def test_counts_and_data_of_the_wrong_kind(call: Callable[[], Any], message: str) -> None:
     with pytest.raises((ConfigurationError, DataError), match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("x", "hint"),
+    [(X[0], r"x\[None\]"), (X[:, 0], r"x\[:, None\]"), (X.swapaxes(1, 3), r"x\.transpose\(0")],
+)
+def test_samples_of_another_layout_are_refused_with_what_to_do(x: np.ndarray, hint: str) -> None:
+    for use in (model().predict, lambda x: fastcnn.fit(model(), (x, Y[: len(x)]))):
+        with pytest.raises(ShapeError, match=hint):
+            use(x)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.arguments import plain_array
-from fastcnn.backends.graph import Graph
+from fastcnn.backends.graph import Graph, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.connections import as_model
 from fastcnn.layers.packing import pack_inputs
@@ -39,9 +39,7 @@ def as_batch(model: "Model", x: Any, *, empty: bool = False) -> np.ndarray:
     expected = model.input_shape
     if x.ndim < 2 or (expected is not None and x.shape[1:] != expected):
         wanted = "(N, C, H, W)" if expected is None else f"(N, {', '.join(map(str, expected))})"
-        hint = ""
-        if expected is not None and x.shape == expected:
-            hint = "; a single sample needs a batch dimension: x[None]"
+        hint = shape_hint(x.shape, expected)
         raise ShapeError(f"the model takes samples of shape {wanted}, got {x.shape}{hint}")
     if len(x) == 0 and not empty:
         raise ShapeError(f"a batch needs at least one sample, got shape {x.shape}")
@@ -55,6 +53,17 @@ def as_batch(model: "Model", x: Any, *, empty: bool = False) -> np.ndarray:
 def no_outputs(model: "Model", graph: Graph) -> np.ndarray:
     """The output for no samples."""
     return np.empty((0, *graph.output_shape), model.dtype)
+
+
+def shape_hint(shape: Shape, expected: Shape | None) -> str:
+    """How to give an array of samples the expected shape of each; empty if that is not clear."""
+    if shape == expected:
+        return "; a single sample needs a batch dimension: x[None]"
+    if (1, *shape[1:]) == expected:
+        return "; add the channel dimension: x[:, None]"
+    if (*shape[3:], *shape[1:3]) == expected:
+        return "; the channels must come first: x.transpose(0, 3, 1, 2)"
+    return ""
 
 
 def as_input(model: "Model", x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from fastcnn.data.arrays import check_float32, is_finite
 from fastcnn.data.dataset import ArrayDataset, Dataset, Samples
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, ShapeError, counted
-from fastcnn.execution.checks import as_target, bound_loss
+from fastcnn.execution.checks import as_target, bound_loss, shape_hint
 from fastcnn.layers import Model
 from fastcnn.layers.answers import ends_in
 from fastcnn.layers.packing import pack_inputs
@@ -47,7 +47,10 @@ def as_samples(
     checked = data if isinstance(data, Dataset) else _as_arrays(data, name)
     shape = checked.images.shape[1:]
     if model.input_shape is not None and shape != model.input_shape:
-        raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
+        raise ShapeError(
+            f"{name}: samples have shape {shape}, the model takes {model.input_shape}"
+            f"{shape_hint(checked.images.shape, model.input_shape)}"
+        )
     graph = model.graph(shape)
     (model.preprocessing if preprocessing is None else preprocessing).check(checked.images, name)
     if model.input_shape is None:
