@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError, NonFiniteError
-from fastcnn.files import expanded, read_bytes
+from fastcnn.errors import CheckpointError, ConfigurationError, NonFiniteError
+from fastcnn.files import atomic_write, expanded, read_bytes
 
 #: Metadata entries that identify a file as written by fastcnn. Both are always present, so that
 #: damage to one of them is noticed.
@@ -21,6 +21,13 @@ FORMAT, CHECKSUM = "format", "fastcnn_checksum"
 WEIGHTS = "fastcnn-weights-1"
 #: First bytes of files of torch.save or numpy.savez: zip archives, or pickles.
 PYTORCH = (b"PK\x03\x04", b"\x80\x02")
+#: Suffixes of other formats of models, and what writes these or reads safetensors there.
+OTHER_FORMATS = {
+    ".onnx": "; fastcnn.interop.export_onnx writes ONNX",
+    ".npz": "; numpy.savez writes the arrays of model.state_dict()",
+    **dict.fromkeys((".pt", ".pth"), ", which PyTorch reads with safetensors.torch.load_file"),
+    **dict.fromkeys((".h5", ".hdf5", ".keras", ".pkl", ".pickle"), ""),
+}
 #: safetensors' names of types, and numpy's.
 TYPES = {
     "F64": np.float64,
@@ -78,6 +85,29 @@ def check_variances(what: str, arrays: Mapping[str, Any]) -> None:
     for name, array in arrays.items():
         if name.split(".")[-1] == "running_var" and array.size and (least := array.min()) < 0:
             raise CheckpointError(f"{what}: {name} holds a negative variance, {least:.6g}")
+
+
+def write_weights(
+    path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Write a model's state to a file of a user's choice.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file's suffix is that of another format.
+    NonFiniteError, CheckpointError
+        As :func:`check_values`.
+    OSError
+        If the file cannot be written.
+    """
+    suffix = expanded(path).suffix.lower()
+    if suffix in OTHER_FORMATS:
+        raise ConfigurationError(
+            f"{path} would be a safetensors file: call it .safetensors{OTHER_FORMATS[suffix]}"
+        )
+    check_values(f"{path} was not written", arrays)
+    atomic_write(path, weights_to_bytes(arrays, metadata))
 
 
 def weights_to_bytes(

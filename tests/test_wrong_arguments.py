@@ -318,6 +318,8 @@ def whitened(**settings: Any) -> dict[str, Any]:
         (lambda: model().append(Flatten(), []), r"layer name \[\] must be non-empty"),
         (lambda: model().draw(5), "a path must be a str or a Path, got 5"),
         (lambda: model().save("\ud800"), "cannot be a path"),
+        (lambda: model().save("a.PT"), r"call it \.safetensors, which PyTorch reads with"),
+        (lambda: save_state(model(), "a.onnx"), r"call it \.safetensors; .*export_onnx"),
         (lambda: model().features(X, np.array(2)), "layers must be a name or a list of names"),
         (lambda: grad_cam(model(), X, layer=np.zeros(3)), "a layer's name must be text"),
         (lambda: fastcnn.fit(model(), (X, Y), metrics=int), "metrics must be names, functions of"),

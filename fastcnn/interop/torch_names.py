@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.layers.connections import as_model
 from fastcnn.layers.description import file_metadata
-from fastcnn.weights import check_values, weights_to_bytes
+from fastcnn.weights import write_weights
 
 
 def save_state(model: Model, path: str | Path) -> None:
@@ -20,10 +19,11 @@ def save_state(model: Model, path: str | Path) -> None:
 
     Raises
     ------
+    ConfigurationError
+        If the file's suffix is that of another format, such as ``.pt``.
     NonFiniteError
         If a weight or a running statistic is NaN or infinite.
     OSError
         If the file cannot be written.
     """
-    check_values(f"{path} was not written", as_model(model).state_dict())
-    atomic_write(path, weights_to_bytes(model.state_dict(), file_metadata(model)))
+    write_weights(path, as_model(model).state_dict(), file_metadata(model))

@@ -10,7 +10,6 @@ import numpy as np
 from fastcnn.arguments import as_dtype, as_sample_shape
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, counted
-from fastcnn.files import atomic_write
 from fastcnn.layers.base import Layer, check_child
 from fastcnn.layers.changes import Watched
 from fastcnn.layers.connections import Connections
@@ -21,7 +20,7 @@ from fastcnn.layers.prediction import Prediction
 from fastcnn.layers.state import LoadReport, NamedArrays, matched
 from fastcnn.layers.structure import Structure
 from fastcnn.layers.wiring import Wiring, trace
-from fastcnn.weights import check_values, weights_to_bytes
+from fastcnn.weights import write_weights
 
 
 class Model(Prediction, Connections, Layer):
@@ -367,15 +366,15 @@ class Model(Prediction, Connections, Layer):
         Raises
         ------
         ConfigurationError
-            If the model is not a ``Sequential`` or ``Model`` of fastcnn's layers.
+            If the model is not a ``Sequential`` or ``Model`` of fastcnn's layers, or the file's
+            suffix is that of another format, such as ``.pt``.
         NonFiniteError
             If a weight or a running statistic is NaN or infinite.
         OSError
             If the file cannot be written.
         """
         to_definition(self)
-        check_values(f"{path} was not written", self.state_dict())
-        atomic_write(path, weights_to_bytes(self.state_dict(), file_metadata(self)))
+        write_weights(path, self.state_dict(), file_metadata(self))
 
     def to(self, dtype: Any) -> "Model":
         """Convert parameters and statistics to float32 or float64 in place; returns the model.
