@@ -30,6 +30,9 @@ class FastcnnError(Exception):
 class ShapeError(FastcnnError, ValueError):
     """Shapes of arrays or layers do not match; the message names both."""
 
+    #: Number of a model's nodes that accepted their input before one refused it.
+    accepted = 0
+
 
 class ConfigurationError(FastcnnError, ValueError):
     """An option or argument has an invalid value."""

@@ -163,13 +163,11 @@ def sample_shape(network: Model, input_shape: Shape, outputs: int) -> Shape:
     except ShapeError as of_image:
         if len(input_shape) != 3 or input_shape[0] != 1:
             raise
-        of_images = not str(of_image).endswith(f"got {input_shape}")  # some layer accepted them
         input_shape = input_shape[1:]
         try:
             given = network.output_shape(input_shape)
         except ShapeError as of_sequence:
-            layers = (str(error).partition(":")[0] for error in (of_image, of_sequence))
-            raise (of_image if of_images or len(set(layers)) == 1 else of_sequence) from None
+            raise max(of_image, of_sequence, key=lambda error: error.accepted) from None
     if given != (outputs,):
         raise ConfigurationError(
             f"architecture: the network has outputs of shape {given}, {outputs} are needed"

@@ -89,7 +89,9 @@ class GraphBuilder:
         try:
             output_shape = layer.output_shape(*input_shapes)
         except ShapeError as error:
-            raise ShapeError(f"layer {name!r}, {layer!r}: {error}") from None
+            refusal = ShapeError(f"layer {name!r}, {layer!r}: {error}")
+            refusal.accepted = len(self.nodes)
+            raise refusal from None
         except TypeError:
             _check_number_of_inputs(layer, input_shapes)
             raise
