@@ -72,7 +72,7 @@ Suite = StrEnum("Suite", "step zoo inference layer backward accuracy startup pro
 
 
 def main(
-    suites: Annotated[list[str], typer.Argument(metavar="SUITE", help=f"{', '.join(Suite)}.")],
+    suites: Annotated[list[str], typer.Argument(metavar="SUITE...", help=f"{', '.join(Suite)}.")],
     model: Annotated[
         list[str] | None, typer.Option(help="Model of step and inference; may be repeated.")
     ] = None,

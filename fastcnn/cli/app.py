@@ -52,7 +52,7 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
             "Train small convolutional networks on a CPU, fast.\n\n"
             "Start with [bold]fastcnn train[/bold], which trains a network on the digits 0, 1 "
             "and 2 and writes a run. Then try [bold]fastcnn evaluate RUN[/bold] and "
-            "[bold]fastcnn predict RUN IMAGE[/bold]."
+            "[bold]fastcnn predict RUN PICTURE[/bold]."
         ),
         rich_markup_mode="rich",
         no_args_is_help=True,

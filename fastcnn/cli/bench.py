@@ -28,7 +28,7 @@ def bench(
     suites: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SUITE",
+            metavar="SUITE...",
             help="step, zoo, inference, layer, backward, all of these, or records; "
             "by default step.",
             show_default=False,

@@ -11,7 +11,7 @@ from fastcnn.cli.screen import Screen
 
 def explain(
     run: RunFolder,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
+    image: Annotated[Path, typer.Argument(metavar="PICTURE", help="Picture to explain.")],
     layer: Annotated[
         str | None, typer.Option(help="Layer for Grad-CAM; by default the last with feature maps.")
     ] = None,

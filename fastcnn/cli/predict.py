@@ -37,7 +37,8 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE...", help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them."
+            metavar="PICTURE...",
+            help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them.",
         ),
     ],
     invert: Invert = None,
@@ -49,10 +50,10 @@ def predict(
         ),
     ] = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print comma-separated values, one line per image.")
+        bool, typer.Option("--csv", help="Print comma-separated values, one line per picture.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per image.")
+        bool, typer.Option("--json", help="Print one JSON object per picture.")
     ] = False,
     backend: Annotated[
         str | None,

@@ -74,8 +74,8 @@ def test_help_fits_80_columns(command: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "several"),
-    [("predict", "IMAGE..."), ("compare", "RUN..."), ("sweep", "NAME=VALUES..."),
-     ("study", "EXPERIMENT...")],
+    [("predict", "PICTURE..."), ("compare", "RUN..."), ("sweep", "NAME=VALUES..."),
+     ("study", "EXPERIMENT..."), ("bench", "SUITE...")],
 )  # fmt: skip
 def test_arguments_that_may_be_repeated_end_in_dots(command: str, several: str) -> None:
     assert several in fastcnn(command, "--help").splitlines()[1]
