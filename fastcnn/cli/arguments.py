@@ -38,7 +38,6 @@ InGray = Annotated[
     bool | None,
     typer.Option(
         "--gray/--rgb",
-        "--grayscale",
         help="Read picture files in grey or in colour; by default in colour if any has colour.",
         rich_help_panel="Data",
     ),
