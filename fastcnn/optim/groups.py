@@ -29,7 +29,7 @@ class ParameterGroup:
     ----------
     match : str
         Pattern of names such as ``"conv1.weight"``, with ``*``, ``?`` and ``[...]``.
-    learning_rate_factor : float, optional
+    lr_factor : float, optional
         Factor of the learning rate.
     freeze : bool
         Whether the parameters are frozen.
@@ -49,7 +49,7 @@ class ParameterGroup:
     """
 
     match: str
-    learning_rate_factor: float | None = None
+    lr_factor: float | None = None
     freeze: bool = False
     freeze_until: int | None = None
     freeze_after: int | None = None
@@ -63,10 +63,10 @@ class ParameterGroup:
             raise ConfigurationError(
                 f'groups: match must be a pattern such as "*.bias", got {self.match!r}'
             )
-        factor = self.learning_rate_factor
+        factor = self.lr_factor
         good = factor is None or (isinstance(factor, Real) and not isinstance(factor, bool))
         if not good or not 0.0 <= float(factor or 0.0) < math.inf:
-            self._refuse("learning_rate_factor", "a finite number of at least 0", factor)
+            self._refuse("lr_factor", "a finite number of at least 0", factor)
         for name in ("freeze", "freeze_statistics"):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "True or False", getattr(self, name))
@@ -126,8 +126,7 @@ class ParameterGroup:
 
     @classmethod
     def parse(cls, text: str) -> tuple["ParameterGroup", ...]:
-        """Parse groups from text like ``"*.bias: learning_rate_factor=64 weight_decay=0; stem.*:
-        freeze"``.
+        """Parse groups from text like ``"*.bias: lr_factor=64 weight_decay=0; stem.*: freeze"``.
 
         Parameters
         ----------
@@ -416,8 +415,8 @@ class Assignment:
         optimizer, factor = _of_shape(self.optimizer, shape), 1.0
         for group in self._of(name):
             optimizer = _of_shape(group.changed(optimizer), shape)
-            if group.learning_rate_factor is not None:
-                factor = float(group.learning_rate_factor)
+            if group.lr_factor is not None:
+                factor = float(group.lr_factor)
         if optimizer.lr != self.lr:
             if self.lr == 0.0:
                 raise ConfigurationError(

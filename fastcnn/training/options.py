@@ -100,7 +100,7 @@ class TrainingOptions:
         None,
         "Different settings for some parameters, selected by name patterns: text such as "
         '"*.bias: weight_decay=0; stem.*: freeze", or a list of dictionaries. Settings are '
-        "learning_rate_factor, freeze, freeze_until and freeze_after (epochs), freeze_statistics, "
+        "lr_factor, freeze, freeze_until and freeze_after (epochs), freeze_statistics, "
         "optimizer, and the optimizer's arguments.",
     )
     schedule: str | Schedule = option(

@@ -130,7 +130,7 @@ def test_steps_of_groups_of_inputs(
 def test_an_update_that_follows_the_gradient_at_once(optimizer: Any, threads: int) -> None:
     """The same bits and norm as after all gradients, which clipping requires."""
     x, y = drawn(150, 530)
-    groups = as_groups([{"match": "2.weight", "learning_rate_factor": 0.5, "weight_decay": 0.1}])
+    groups = as_groups([{"match": "2.weight", "lr_factor": 0.5, "weight_decay": 0.1}])
     found = []
     for limit in (None, 1e9):
         model = Sequential(

@@ -43,7 +43,7 @@ OPTIMIZERS = [
 #: Two kinds of optimiser, with different slots and factors, and a frozen part.
 GROUPS = as_groups(
     [
-        {"match": "*.bias", "learning_rate_factor": 3.0},
+        {"match": "*.bias", "lr_factor": 3.0},
         {"match": "2.*", "optimizer": SGD(0.05, momentum=0.9, nesterov=True)},
         {"match": "4.weight", "freeze": True},
         {"match": "6.*", "lr": 0.01},
@@ -101,8 +101,8 @@ def lion(p: Any, g: Any, m: Any, lr: float, step: float, b1: float = 0.9, b2: fl
 
 def test_an_own_optimiser_has_groups_too() -> None:
     made = kernel.optimizer("OwnLion", lion, ("mean",), lr=0.1)()
-    groups = as_groups([{"match": "*.bias", "learning_rate_factor": 0.5, "b1": 0.5}])
-    package = as_groups([{"match": "*.bias", "learning_rate_factor": 0.5, "betas": (0.5, 0.99)}])
+    groups = as_groups([{"match": "*.bias", "lr_factor": 0.5, "b1": 0.5}])
+    package = as_groups([{"match": "*.bias", "lr_factor": 0.5, "betas": (0.5, 0.99)}])
     ours = steps(Assignment(made, groups), "lanes", 2, None)
     theirs = steps(Assignment(Lion(0.1), package), "im2col", 1, None)
     for mine, other in zip(ours, theirs, strict=True):

@@ -74,12 +74,12 @@ def factors(groups: Any, optimizer: Any = None, epoch: int = 1) -> dict[str, flo
 
 
 def test_text_and_dictionaries_are_the_same_groups() -> None:
-    text = "*.bias: learning_rate_factor=64 weight_decay=0; stem.*: freeze, bn.*: freeze_after=3"
+    text = "*.bias: lr_factor=64 weight_decay=0; stem.*: freeze, bn.*: freeze_after=3"
     text = text.replace(", bn", ";bn") + ";head.*: optimizer=adam,betas=0.5/0.9"
     groups = as_groups(text)
     assert groups == as_groups(
         [
-            {"match": "*.bias", "learning_rate_factor": 64, "weight_decay": 0},
+            {"match": "*.bias", "lr_factor": 64, "weight_decay": 0},
             {"match": "stem.*", "freeze": True},
             ParameterGroup("bn.*", freeze_after=3),
             {"match": "head.*", "optimizer": "adam", "betas": [0.5, 0.9]},
@@ -105,13 +105,13 @@ def test_text_and_dictionaries_are_the_same_groups() -> None:
         (["stem.*"], "groups must be dictionaries"),
         ([{"freeze": True}], "groups must be dictionaries"),
         ([{"match": ""}], "match must be a pattern"),
-        ([{"match": "*"}], r"group '\*' sets nothing: it accepts learning_rate_factor, freeze"),
+        ([{"match": "*"}], r"group '\*' sets nothing: it accepts lr_factor, freeze"),
         ([{"match": "*", "freeze": 1}], "freeze must be True or False, got 1"),
-        ([{"match": "*", "learning_rate_factor": -1}], "learning_rate_factor must be a finite"),
-        ([{"match": "*", "learning_rate_factor": "2"}], "learning_rate_factor must be a finite"),
+        ([{"match": "*", "lr_factor": -1}], "lr_factor must be a finite"),
+        ([{"match": "*", "lr_factor": "2"}], "lr_factor must be a finite"),
         ([{"match": "*", "freeze_until": 0}], "freeze_until must be a number of epochs"),
         ([{"match": "*", "freeze": True, "freeze_after": 2}], "freeze and freeze_after exclude"),
-        ("*: freeze lr=1 learning_rate_factor=2", "learning_rate_factor, lr has no effect with fr"),
+        ("*: freeze lr=1 lr_factor=2", "lr, lr_factor has no effect with fr"),
         ([{"match": "*", "optimizer": "lamb"}], "optimizer must be one of"),
         ([{"match": "*", "optimizer": "adam", "momentum": 0.5}], "no effect with the optimizer"),
     ],
@@ -145,7 +145,7 @@ def test_groups_that_do_not_fit(backend: str, groups: str, message: str) -> None
 
 
 def test_a_later_group_has_the_last_word() -> None:
-    groups = as_groups("*: learning_rate_factor=2; *.bias: learning_rate_factor=64; bn.*: freeze")
+    groups = as_groups("*: lr_factor=2; *.bias: lr_factor=64; bn.*: freeze")
     found = factors(groups)
     assert found["stem.bias"] == found["head.bias"] == 64.0
     assert found["stem.weight"] == 2.0
@@ -182,7 +182,7 @@ def test_muon_leaves_biases_to_others() -> None:
 # -- training ---------------------------------------------------------------------------------
 
 CASES: dict[str, tuple[Any, str]] = {
-    "factor": (SGD(0.1, momentum=0.9), "*.bias: learning_rate_factor=4 weight_decay=0.1"),
+    "factor": (SGD(0.1, momentum=0.9), "*.bias: lr_factor=4 weight_decay=0.1"),
     "decay": (AdamW(0.01, weight_decay=0.3, eps=1e-4), "*.bias: weight_decay=0; bn*.*: lr=0.05"),
     "decoupled": (
         Adam(0.01, weight_decay=0.3, eps=1e-4),

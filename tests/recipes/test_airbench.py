@@ -83,8 +83,8 @@ def test_published_numbers() -> None:
     assert optimizer.lr == pytest.approx(11.5 / k)
     assert optimizer.lr * optimizer.weight_decay == pytest.approx(0.0153 * 1024 / k)
     biases = groups[2]
-    rate = optimizer.lr * biases.learning_rate_factor
-    assert biases.learning_rate_factor == 64
+    rate = optimizer.lr * biases.lr_factor
+    assert biases.lr_factor == 64
     assert rate * biases.arguments["weight_decay"] == pytest.approx(0.0153 * 1024 / k)
     total = math.ceil(9.9 * (50_000 // 1024))
     assert o.total_steps(48) == total == 476

@@ -260,7 +260,7 @@ def test_frozen_statistics_are_not_measured_again() -> None:
 
 # -- stopped and resumed ----------------------------------------------------------------------
 
-GROUPS = "*.bias: learning_rate_factor=2 weight_decay=0.1; 2.*: freeze_after=2; 4.*: optimizer=lion"
+GROUPS = "*.bias: lr_factor=2 weight_decay=0.1; 2.*: freeze_after=2; 4.*: optimizer=lion"
 CHOICES: dict[str, dict[str, Any]] = {
     "accumulation": {"accumulate": 2, "batch_size": 16},
     "lookahead": {"lookahead": 5, "ema_decay": None},
