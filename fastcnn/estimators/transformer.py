@@ -18,7 +18,7 @@ class CNNTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     Parameters
     ----------
-    network : CNNClassifier, CNNRegressor, Model, or None
+    estimator : CNNClassifier, CNNRegressor, Model, or None
         An estimator is cloned, and trained by ``fit``; None is ``CNNClassifier()``. A trained model
         is used unchanged: ``fit`` trains nothing and needs no y.
     layer : str, optional
@@ -38,24 +38,24 @@ class CNNTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     >>> from sklearn.pipeline import make_pipeline
     >>> from fastcnn.estimators import CNNClassifier, CNNTransformer
     >>> X, y = load_digits(return_X_y=True)
-    >>> network = CNNClassifier(epochs=5, random_state=0)
-    >>> chain = make_pipeline(CNNTransformer(network), LogisticRegression(max_iter=500))
+    >>> classifier = CNNClassifier(epochs=5, random_state=0)
+    >>> chain = make_pipeline(CNNTransformer(classifier), LogisticRegression(max_iter=500))
     >>> chain.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.8
     True
     """
 
-    def __init__(self, network: Any = None, *, layer: str | None = None) -> None:
-        self.network = network
+    def __init__(self, estimator: Any = None, *, layer: str | None = None) -> None:
+        self.estimator = estimator
         self.layer = layer
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
-        tags.target_tags.required = not isinstance(self.network, Model)
+        tags.target_tags.required = not isinstance(self.estimator, Model)
         return tags
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the network, unless it is a model.
+        """Train the estimator, unless it is a model.
 
         Parameters
         ----------
@@ -66,19 +66,19 @@ class CNNTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Raises
         ------
         ConfigurationError
-            If ``network`` is something else, or there is no such layer.
+            If ``estimator`` is something else, or there is no such layer.
         """
-        if isinstance(self.network, Model):
-            self.model_ = self.network
+        if isinstance(self.estimator, Model):
+            self.model_ = self.estimator
             graph = self.model_.graph(np.shape(X)[1:])
         else:
-            network = CNNClassifier() if self.network is None else self.network
-            if not isinstance(network, NetworkEstimator):
+            estimator = CNNClassifier() if self.estimator is None else self.estimator
+            if not isinstance(estimator, NetworkEstimator):
                 raise ConfigurationError(
-                    "CNNTransformer: network must be a CNNClassifier, a CNNRegressor or a Model, "
-                    f"got {self.network!r}"
+                    "CNNTransformer: estimator must be a CNNClassifier, a CNNRegressor or a Model, "
+                    f"got {self.estimator!r}"
                 )
-            self.estimator_ = clone(network).fit(X, y)
+            self.estimator_ = clone(estimator).fit(X, y)
             self.model_ = self.estimator_.model_
             graph = self.model_.graph()
             self.n_features_in_ = self.estimator_.n_features_in_

@@ -235,9 +235,9 @@ def test_features_of_a_trained_model() -> None:
     ("transformer", "message"),
     [
         (CNNTransformer(classifier(), layer="fc9"), "no layer named 'fc9': there are 0, 1, 2, 3"),
-        (CNNTransformer(LogisticRegression()), "network must be a CNNClassifier, a CNNRegressor"),
+        (CNNTransformer(LogisticRegression()), "estimator must be a CNNClassifier, a CNNRegressor"),
     ],
-    ids=["layer", "network"],
+    ids=["layer", "estimator"],
 )
 def test_features_that_there_are_not(transformer: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
