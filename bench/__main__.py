@@ -33,7 +33,7 @@ def startup_tables(scope: Scope) -> Tables:
 
 
 def process_tables(scope: Scope) -> Tables:
-    """Whole trainings."""
+    """Whole training runs."""
     source, _ = _sources()
     rounds = 1 if scope.quick else 3
     yield processes.bench_process(source, peers=bool(scope.peers), rounds=rounds)

@@ -65,7 +65,7 @@ def readme_records(records: Sequence[Record]) -> str:
     twins = {record.recipe: record for record in records if record.contestant != "fastcnn"}
     shown = [name for name in SHOWN if name in own][:3]
     if not shown:
-        return "See [docs/records.md](docs/records.md) for accuracies and times of whole trainings."
+        return "See [docs/records.md](docs/records.md) for accuracies and times of whole runs."
     rows = []
     for name in shown:
         record, twin, published = own[name], twins.get(name), get(name).published

@@ -39,7 +39,7 @@ class ConfigurationError(FastcnnError, ValueError):
 
 
 class RankError(FastcnnError):
-    """Processes of one training differ, or one of them failed: all raise it, naming the rank."""
+    """Processes of one run differ, or one of them failed: all raise it, naming the rank."""
 
 
 class DataError(FastcnnError, ValueError):

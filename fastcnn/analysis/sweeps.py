@@ -63,7 +63,7 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
 def _error(value: float, metric: str) -> float:
     """The value drawn: the loss, or the error rate in percent, on a logarithmic scale.
 
-    On a linear scale of accuracies, diverged trainings would compress all others.
+    On a linear scale of accuracies, diverged trials would compress all others.
     """
     if metric.endswith("accuracy"):
         return max(100.0 * (1.0 - value), 1e-2)

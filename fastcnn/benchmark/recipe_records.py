@@ -80,7 +80,7 @@ class _FirstSecond(Callback):
 def new_record(
     recipe: str, contestant: str, threads: int, command: str, *, data: str = "", note: str = ""
 ) -> Record:
-    """A record without trainings, of this machine."""
+    """A record without runs, of this machine."""
     found = describe_environment()
     machine = f"{found['processor']}, {found['instruction set']}, {found['cores']} cores"
     today = f"{datetime.now(UTC):%Y-%m-%d}"
@@ -90,7 +90,7 @@ def new_record(
 def measured(
     trainer: Trainer, record: Record, seeds: Sequence[int], *, keep_seconds: bool = True
 ) -> Iterator[Record]:
-    """Train from each seed; yields a record after each, with the trainings of the given one.
+    """Train from each seed; yields a record after each, with the runs of the given one.
 
     A training is timed as a whole, from the data in memory to the trained model: initial weights,
     checks, augmentation and steps. Compilation precedes it, and tests are timed separately.

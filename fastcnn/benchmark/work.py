@@ -158,7 +158,7 @@ def learned_keys(model: Model) -> set[str]:
 def largest_difference(
     ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], start: dict[str, np.ndarray]
 ) -> float:
-    """Largest difference of two trainings from one start, relative to each tensor's own step.
+    """Largest difference of two runs from one start, relative to each tensor's own step.
 
     After the first step of SGD that is the difference of the gradients. Tensors are compared
     separately: running variances move a thousand times as far as weights, and would mask their

@@ -1,4 +1,4 @@
-"""Time that a training spent waiting for kernel compilation."""
+"""Time that a training run spent waiting for kernel compilation."""
 
 from fastcnn.codegen import build
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart

@@ -21,7 +21,7 @@ MISTAKES = 15
 def evaluate(
     run: RunFolder,
     data: Annotated[
-        str | None, typer.Option(help="Data set; by default that of the training.")
+        str | None, typer.Option(help="Data set; by default the one the run was trained on.")
     ] = None,
     data_dir: DataDir = None,
     tta: Annotated[

@@ -100,7 +100,7 @@ def _missing(to_compile: bool, mnist: str) -> dict[str, str]:
     if find_spec("numba") is None:
         found["numba: the fast backend"] = "pip install numba"
     elif to_compile:
-        found["compiled kernels"] = "fastcnn warmup; otherwise compiled by the first training"
+        found["compiled kernels"] = "fastcnn warmup; otherwise compiled by the first training run"
     if mnist == "no local folder":
         found["MNIST"] = "downloaded at first use; or set FASTCNN_DATA_DIR to a folder with it"
     for module, (purpose, how) in OPTIONAL.items():

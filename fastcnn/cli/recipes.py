@@ -16,7 +16,7 @@ def recipes(
     """List the named recipes, with the accuracy and the training time of each.
 
     Accuracies are means over several seeds on the test data, in percent, with their standard
-    deviation; seconds are of one training, without compilation and tests. docs/records.md has the
+    deviation; seconds are of one run, without compilation and tests. docs/records.md has the
     machine, other libraries' figures and published results.
 
     Examples:

@@ -67,7 +67,7 @@ def study(
             left.remove(name)
             progress.update(f"{left[0]} ..." if left else "")
 
-        def tell_of_trainings(done: int, total: int) -> None:
+        def tell_of_runs(done: int, total: int) -> None:
             words = f"{left[0]}: {done} of {counted(total, 'training')}"
             if console.is_terminal:
                 progress.update(words)
@@ -75,7 +75,7 @@ def study(
                 console.say(words)
 
         progress.update(f"{left[0]} ...")
-        setting = Setting(train, test, quick, tell_of_trainings)
+        setting = Setting(train, test, quick, tell_of_runs)
         try:
             page = run_study(setting, out, chosen=chosen, tell=tell)
         except KeyboardInterrupt as interrupt:

@@ -1,4 +1,4 @@
-"""The data of a training from the command line, and the folder of its run."""
+"""The data of a training run from the command line, and the folder of its run."""
 
 import shlex
 from dataclasses import replace

@@ -182,7 +182,7 @@ def _announce(sources: list[Source], folder: Path | None) -> None:
 
 
 def start_ahead(*modules: str) -> None:
-    """Start a compiling process if the cache is empty: it is ready when a training needs it.
+    """Start a compiling process if the cache is empty: it is ready when training needs it.
 
     Parameters
     ----------

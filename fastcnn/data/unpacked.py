@@ -1,6 +1,6 @@
 """What large archives of named data sets unpack to, kept in the cache folder.
 
-Unpacking MNIST takes 0.2 s of each training, and reading it back little more than a third of that.
+Unpacking MNIST takes 0.2 s of each run, and reading it back little more than a third of that.
 """
 
 import hashlib

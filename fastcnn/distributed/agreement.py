@@ -1,4 +1,4 @@
-"""Checks that all processes of a training have the same code, data and settings."""
+"""Checks that all processes of a training run have the same code, data and settings."""
 
 import functools
 import hashlib

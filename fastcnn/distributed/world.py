@@ -1,4 +1,4 @@
-"""The processes of one training, and their communication."""
+"""The processes of one training run, and their communication."""
 
 import json
 import os

@@ -66,7 +66,7 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 def one_blas_thread() -> Iterator[None]:
     """Limit numpy's matrix products to one thread: several threads round differently.
 
-    The limit is per process. If trainings overlap in several threads, the first sets it and the
+    The limit is per process. If training runs overlap in several threads, the first sets it and the
     last lifts it; if each restored what it had found, the limit could remain forever.
     """
     global _inside, _limits

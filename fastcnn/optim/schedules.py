@@ -254,7 +254,7 @@ def learning_rates(
     first_step, count : int
         First step, counted from 0, and number of steps.
     total_steps, steps_per_epoch : int
-        Number of steps in the whole training, and per epoch.
+        Number of steps in the whole run, and per epoch.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Named recipes: complete trainings, from data to accuracy, each in one readable TOML file.
+"""Named recipes: complete training runs, from data to accuracy, each in one readable TOML file.
 
 >>> import fastcnn
 >>> recipe = fastcnn.recipes.get("mnist-99")

@@ -66,7 +66,7 @@ class Record:
 
     @property
     def time(self) -> float:
-        """Mean seconds of a training; NaN if none was timed."""
+        """Mean seconds of a training run; NaN if none was timed."""
         return fmean(self.seconds) if self.seconds else nan
 
 

@@ -51,7 +51,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class ActivationResult:
-    """Results of the trainings.
+    """Results of the runs.
 
     Attributes
     ----------
@@ -95,10 +95,8 @@ def run(setting: Setting) -> ActivationResult:
     steps = setting.steps(STEPS)
     keys = [(pair, name, lr) for pair in PAIRS for name in INITS for lr in LEARNING_RATES]
     probed = {(PROBED_INIT, PROBED_LR): log_steps(steps, 9)}
-    trainings = [
-        _training(pair, name, lr, steps, probed.get((name, lr), ())) for pair, name, lr in keys
-    ]
-    grid = dict(zip(keys, setting.run(follow, trainings), strict=True))
+    runs = [_training(pair, name, lr, steps, probed.get((name, lr), ())) for pair, name, lr in keys]
+    grid = dict(zip(keys, setting.run(follow, runs), strict=True))
     best = {}
     for pair in PAIRS:
         own = [key for key in keys if key[0] == pair]

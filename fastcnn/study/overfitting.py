@@ -42,7 +42,7 @@ FEW = 500
 
 @dataclass(frozen=True)
 class OverfittingResult:
-    """Results of the trainings.
+    """Results of the runs.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ def section(result: OverfittingResult) -> Section:
                 lambda: gap_figure(result),
                 Text(
                     f"Loss after {result.steps} steps, mean and range of {len(SEEDS)} seeds, "
-                    "and the test errors. Each seed draws its own images; all trainings take "
+                    "and the test errors. Each seed draws its own images; all runs take "
                     "the same number of steps. Both axes are logarithmic; losses below 2e-7 "
                     "are drawn there.",
                     f"训练 {result.steps} 步后的损失（{len(SEEDS)} 个种子的平均与范围）"

@@ -33,7 +33,7 @@ COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Curves of all trainings.
+    """Curves of all runs.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Reproduction:
 
     @property
     def seeds(self) -> int:
-        """Number of trainings of each kind."""
+        """Number of runs of each kind."""
         return len(self.curves["relu", "fair"]["seconds"])
 
     def epochs_to(self, key: tuple[str, str], accuracy: float) -> list[int | None]:

@@ -25,7 +25,7 @@ class Setting:
     quick : bool
         A trial run with few steps, whose results mean little.
     tell : callable, optional
-        Called with the numbers of finished and of all trainings of an experiment.
+        Called with the numbers of finished and of all runs of an experiment.
     """
 
     train: Dataset
@@ -38,7 +38,7 @@ class Setting:
         return max(2, count // QUICK) if self.quick else count
 
     def counted(self, results: Iterable[Result], total: int) -> Iterator[Result]:
-        """Yield the results of trainings as they finish, and report progress."""
+        """Yield the results of runs as they finish, and report progress."""
         for done, result in enumerate(results, start=1):
             if self.tell is not None:
                 self.tell(done, total)

@@ -148,7 +148,7 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
     feed = Feed(data, options, threads=1, classes=len(train.classes))
     trajectory = Trajectory(training, np.empty(0))
     with one_blas_thread(), np.errstate(all="ignore"):
-        # Diverging trainings overflow, which their losses show.
+        # Diverging runs overflow, which their losses show.
         _measure(trajectory, 0, model, executor, data, test)
         parts: list[np.ndarray] = []
         for first, last, epoch, samples in _pieces(training, len(data), batch, generator):

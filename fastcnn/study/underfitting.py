@@ -37,7 +37,7 @@ HEALTHY_RATIO = 1e-3
 
 @dataclass(frozen=True)
 class UnderfittingResult:
-    """Results of the trainings.
+    """Results of the runs.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class UnderfittingResult:
 def run(setting: Setting) -> UnderfittingResult:
     """Train from each standard deviation at each learning rate."""
     keys = [(name, std, lr) for name in ACTIVATIONS for std in DEVIATIONS for lr in LEARNING_RATES]
-    trainings = [
+    runs = [
         Training(
             Network(name, weight_init=init.Normal(std), bias_init=init.Normal(std)),
             lr,
@@ -82,7 +82,7 @@ def run(setting: Setting) -> UnderfittingResult:
         )
         for name, std, lr in keys
     ]
-    grid = dict(zip(keys, setting.run(follow, trainings), strict=True))
+    grid = dict(zip(keys, setting.run(follow, runs), strict=True))
     share = np.bincount(setting.train.labels) / len(setting.train)
     share = share[share > 0]
     entropy = float(-(share * np.log(share)).sum())
@@ -133,7 +133,7 @@ def _on_plateau(result: UnderfittingResult) -> Text:
     if low < LEFT * result.entropy or high > chance / LEFT:
         return Text(
             f"From a standard deviation of {DEVIATIONS[0]:g} the loss ends between "
-            f"{low:.4f} and {high:.4f}: not all of these trainings are on a plateau.",
+            f"{low:.4f} and {high:.4f}: not all of these runs are on a plateau.",
             f"标准差为 {DEVIATIONS[0]:g} 时，最终损失在 {low:.4f} 与 {high:.4f} 之间："
             "并非所有训练都停留在平台上。",
         )
@@ -211,7 +211,7 @@ def _on_its_end(result: UnderfittingResult) -> list[Text]:
             Text(
                 "The report's diagnosis and its cure are right: larger initial weights end the "
                 f"plateau even at its own learning rate, while a learning rate {larger:.0f} times "
-                f"as large does not help any of the {len(small)} trainings that start below "
+                f"as large does not help any of the {len(small)} runs that start below "
                 f"{SMALL:g}.",
                 "报告的诊断和对策是正确的：增大初始权重，即使在原来的学习率下也能离开平台；而对于标准差"
                 f"小于 {SMALL:g} 的 {len(small)} 次训练，学习率增大到 {larger:.0f} 倍也无济于事。",
@@ -220,7 +220,7 @@ def _on_its_end(result: UnderfittingResult) -> list[Text]:
     else:
         found.append(
             Text(
-                f"At the report's learning rate {len(at_report)} trainings leave the plateau; of "
+                f"At the report's learning rate {len(at_report)} runs leave the plateau; of "
                 f"the {len(small)} that start below {SMALL:g}, at any learning rate, {escaped} do.",
                 f"在报告的学习率下有 {len(at_report)} 次训练离开平台；标准差小于 {SMALL:g} 的 "
                 f"{len(small)} 次训练（任意学习率）中有 {escaped} 次离开。",

@@ -117,7 +117,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class WrongGradients:
-    """Errors of the formulas, and outcomes of the trainings."""
+    """Errors of the formulas, and outcomes of the runs."""
 
     errors: dict[str, float]
     outcomes: dict[Case, Outcome]
@@ -226,7 +226,7 @@ def section(result: WrongGradients) -> Section:
 
 
 def _collapse(counts: tuple[int, int], highest: tuple[float, float]) -> Text:
-    """Number of collapsed trainings, and the worst of them."""
+    """Number of collapsed runs, and the worst of them."""
     least, most = (f"{value:.2f}" for value in highest)
     return Text(
         f"{counts[0]} of {counts[1]}: {least} to {most}",
@@ -364,7 +364,7 @@ def _on_the_jump(result: WrongGradients) -> Text:
         )
     return Text(
         f"Of the networks with sigmoids, the loss collapses after it had fallen in {len(found[0])} "
-        f"of {len(with_it)} trainings with the wrong sigmoid gradient and in {len(found[1])} of "
+        f"of {len(with_it)} runs with the wrong sigmoid gradient and in {len(found[1])} of "
         f"{len(without)} with the right one, from the same weights and for as many steps. "
         f"{verdict.en}",
         "使用 sigmoid 的网络中，损失下降之后又崩溃的情况："
@@ -384,7 +384,7 @@ def _on_overflows(result: WrongGradients) -> Text:
         else Text("so it does not explain the report's warnings", "因此它不能解释报告中的警告")
     )
     return Text(
-        f"Overflow in the report's exp(-x): in {counts[0]} of {with_it} trainings with the wrong "
+        f"Overflow in the report's exp(-x): in {counts[0]} of {with_it} runs with the wrong "
         f"sigmoid gradient, in {counts[1]} of {without} with the right one; {verdict.en}.",
         f"报告的 exp(-x) 发生溢出：sigmoid 梯度错误的 {with_it} 次训练中有 {counts[0]} 次，"
         f"梯度正确的 {without} 次中有 {counts[1]} 次；{verdict.zh}。",

@@ -156,7 +156,7 @@ class Callback:
         """
 
 
-#: The methods of callbacks that a training calls, each with its arguments.
+#: The methods of callbacks that are called during training, each with its arguments.
 CALLED = {
     name: list(inspect.signature(method).parameters)[1:]
     for name, method in vars(Callback).items()
@@ -187,6 +187,6 @@ def uncalled(callback: Callback) -> Iterator[str]:
             is_new = not any(name in vars(base) for base in kinds if base is not kind)
             if is_new and not kind.__module__.startswith("fastcnn."):
                 yield (
-                    f"{kind.__name__}.{name} is not called by a training: the methods of callbacks "
-                    f"are {', '.join(CALLED)}"
+                    f"{kind.__name__}.{name} is not called during training: the methods of "
+                    f"callbacks are {', '.join(CALLED)}"
                 )

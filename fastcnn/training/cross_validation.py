@@ -1,4 +1,4 @@
-"""k-fold cross-validation: one training per fold, evaluated on that fold."""
+"""k-fold cross-validation: one training run per fold, evaluated on that fold."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -18,7 +18,7 @@ from fastcnn.training.fit_arguments import FitArguments
 from fastcnn.training.history import History
 from fastcnn.training.samples import Data, as_samples
 
-#: Arguments of ``fit`` that do not apply to several trainings.
+#: Arguments of ``fit`` that do not apply to several runs.
 REFUSED = ("out", "resume", "world", "callbacks")
 
 
@@ -98,7 +98,7 @@ def cross_validate(
     """
     refused = [name for name in REFUSED if name in options]
     if refused:
-        raise ConfigurationError(f"{refused[0]} is for one training, not for cross_validate")
+        raise ConfigurationError(f"{refused[0]} is for a single run, not for cross_validate")
     o = FitArguments.of(options)
     make = (lambda: deepcopy(make_model)) if isinstance(make_model, Model) else make_model
     model = make() if callable(make) else None

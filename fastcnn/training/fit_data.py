@@ -129,7 +129,7 @@ class FitData:
 def read(
     model: Model, train: Any, test: Given | None, options: FitArguments, ranks: int
 ) -> tuple[FitData, FitArguments]:
-    """The data of a training, and its options, of which a stream determines the batch size.
+    """The data of a training run, and its options, of which a stream determines the batch size.
 
     Raises ShapeError, DataError or ConfigurationError if data do not suit the model, the loss or
     the options.

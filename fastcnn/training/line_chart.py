@@ -1,4 +1,4 @@
-"""Line charts drawn with Pillow, for the curves written at the end of every training.
+"""Line charts drawn with Pillow, for the curves written at the end of every run.
 
 Importing matplotlib and drawing four panels takes 0.35 s, longer than five epochs of the report's
 network; this takes 0.08 s. Figures drawn on request use matplotlib.

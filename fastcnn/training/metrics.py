@@ -228,7 +228,7 @@ METRICS: dict[str, Metric] = {
         Metric("r2", r2),
     )
 }
-#: Number of targets examined before a training.
+#: Number of targets examined before training.
 LOOKED_AT = 64
 #: Names that contain a number.
 TOP = re.compile(r"top[1-9]\d*")

@@ -1,4 +1,4 @@
-"""The options of a training, declared once.
+"""The options of a training run, declared once.
 
 The fields of :class:`TrainingOptions` define the keyword arguments of ``fit``, the options of
 ``fastcnn train``, the keys of a sweep and the entries of a run's config: a new option is one field.
@@ -45,7 +45,7 @@ NONE = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """All settings of a training except its model and data.
+    """All settings of a training run except its model and data.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class TrainingOptions:
     optimizer: str | Optimizer = option("sgd", "Optimiser.", choices=OPTIMIZERS, part="optimizer")
     lr: float | str | None = option(
         None,
-        "Learning rate; auto finds one before the training (see fastcnn.lr_find); by default 0.02 "
+        "Learning rate; auto finds one before training (see fastcnn.lr_find); by default 0.02 "
         "for sgd and muon, 0.001 for adam, adamw and rmsprop, 0.002 for nadam, 0.01 for adagrad, 1 "
         "for adadelta, 0.0001 for lion.",
         choices=(AUTO,),

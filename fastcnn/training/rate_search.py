@@ -33,7 +33,7 @@ BELOW, FALL = 10.0, 0.95
 STILL = 0.9
 #: Smallest number of steps for a meaningful curve.
 LEAST_STEPS = 20
-#: Options of a training that do not apply to a search, or that it sets itself.
+#: Options of a training run that do not apply to a search, or that it sets itself.
 DECIDED = (
     *("lr", "epochs", "schedule", "warmup_steps", "early_stopping", "reduce_on_plateau"),
     *("callbacks", "out", "resume", "world", "verbose"),
@@ -106,7 +106,7 @@ class _Enough(Exception):
 
 
 class _Watcher(Callback):
-    """Ends a training after a number of steps, or when its loss has grown."""
+    """Ends a run after a number of steps, or when its loss has grown."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -169,9 +169,9 @@ def _has_grown(mean: np.ndarray) -> np.ndarray:
 
 
 def found_rate(train_once: Callable[..., Any], options: Any, is_stream: bool) -> float:
-    """Find, and log, the suggested rate for a training with options of ``fit``.
+    """Find, and log, the suggested rate for a run with options of ``fit``.
 
-    Raises ConfigurationError as :func:`search` does, or if the training is resumed, uses several
+    Raises ConfigurationError as :func:`search` does, or if the run is resumed, uses several
     processes, or reads batches that can be read only once.
     """
     if is_stream:

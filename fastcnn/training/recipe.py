@@ -178,7 +178,7 @@ class Recipe(TrainingOptions):
 
 #: Number of pictures below which they are augmented.
 FEW_PICTURES = 5_000
-#: Steps of a training on pictures, unless it stops early, and bounds of its epochs.
+#: Steps of a run on pictures, unless it stops early, and bounds of its epochs.
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 1_500, 10, 60
 
 

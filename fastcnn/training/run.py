@@ -118,7 +118,7 @@ class Run:
             self._lock = FolderLock(self.folder)
         except BlockingIOError:
             raise ConfigurationError(
-                f"{self.folder} belongs to a training that is still running"
+                f"{self.folder} belongs to a run that is still training"
             ) from None
         for name in FILES:
             remove_unfinished(self.folder / name)

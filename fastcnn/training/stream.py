@@ -179,7 +179,7 @@ class StreamFeed:
 
 
 def options_for(options: FitArguments, stream: Stream, count: int, ranks: int) -> FitArguments:
-    """The options of a training on a stream, whose first batch has ``count`` samples.
+    """The options of a run on a stream, whose first batch has ``count`` samples.
 
     Raises ConfigurationError if one of them does not apply to a stream.
     """

@@ -23,10 +23,10 @@ from fastcnn.training.validation import SHARE
 
 #: Options that are fixed for all trials of a sweep, with the reason.
 FIXED = {
-    "threads": "each training has one thread",
+    "threads": "each trial has one thread",
     "diagnose": "its trials are not diagnosed",
-    "average_every": "each training has one process",
-    "sync_batch_norm": "each training has one process",
+    "average_every": "each trial has one process",
+    "sync_batch_norm": "each trial has one process",
     "validation": "all trials are compared by the same samples, those of base.validation",
     "metrics": "all trials are compared by the same numbers, those of base.metrics or --metric",
 }
@@ -189,12 +189,12 @@ def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[T
 
 
 def _known(recipe: Recipe) -> tuple[str, ...]:
-    """Metrics by which trainings of a recipe can be ranked."""
+    """Metrics by which runs of a recipe can be ranked."""
     return (*METRICS, *(f"validation_{each.name}" for each in recipe.make_metrics()))
 
 
 def check_metric(metric: str, recipe: Recipe) -> None:
-    """Refuse a metric by which trainings of a recipe cannot be ranked."""
+    """Refuse a metric by which runs of a recipe cannot be ranked."""
     if metric not in _known(recipe):
         raise ConfigurationError(
             f"metric must be one of {', '.join(_known(recipe))}, got {metric!r}; others are "
@@ -203,7 +203,7 @@ def check_metric(metric: str, recipe: Recipe) -> None:
 
 
 def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
-    """A recipe whose trainings record a metric, and the metric's name in the records.
+    """A recipe whose runs record a metric, and the metric's name in the records.
 
     The metric is as for :func:`rank`, or the name of a validation metric, such as ``f1``.
     """
@@ -408,7 +408,7 @@ def _run(
 
 
 def _of_workers(recipe: Recipe, backend: str | None) -> dict[str, Any]:
-    """Options of one training among many that differ from those of a single one."""
+    """Options of one run among many that differ from those of a single run."""
     return {"backend": backend or recipe.backend, "threads": 1, "diagnose": False}
 
 

@@ -57,7 +57,7 @@ def unreached(
         if isinstance(listener, EarlyStopping) and listener.patience >= epochs - 1:
             patience = counted(listener.patience, "epoch")
             yield (
-                f"early stopping after {patience} without improvement cannot end a training of "
+                f"early stopping after {patience} without improvement cannot end a run of "
                 f"{length} early"
             )
     batches = -(-samples // options.batch_size)

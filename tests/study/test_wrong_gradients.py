@@ -131,7 +131,7 @@ def words(section: Section) -> str:
 
 def test_the_verdict_follows_the_numbers() -> None:
     explained = words(wrong_gradients.section(outcomes(4.4)))
-    assert "in 16 of 16 trainings with the wrong sigmoid gradient and in 0 of 17" in explained
+    assert "in 16 of 16 runs with the wrong sigmoid gradient and in 0 of 17" in explained
     assert (
         "can explain the report's jump from 0.2 to 4.4: the highest here goes from 0." in explained
     )

@@ -364,5 +364,5 @@ def test_methods_that_are_never_called_are_said() -> None:
 
     said = list(uncalled(Own(patience=3)))
     assert len(said) == 1
-    assert said[0].startswith("Own.on_batch_end is not called by a training: the methods of")
+    assert said[0].startswith("Own.on_batch_end is not called during training: the methods of")
     assert said[0] in unreached(FitArguments(), [Own(patience=3)], 100, 10)

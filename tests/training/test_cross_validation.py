@@ -56,8 +56,8 @@ def test_copies_of_a_model_and_values_with_weights() -> None:
     [
         (network, {"folds": 1}, ConfigurationError, "folds must be an integer of at least 2"),
         (network, {"folds": 151}, DataError, "150 samples cannot be divided into 151 folds"),
-        (network, {"out": "runs"}, ConfigurationError, "out is for one training"),
-        (network, {"callbacks": [EarlyStopping()]}, ConfigurationError, "callbacks is for one"),
+        (network, {"out": "runs"}, ConfigurationError, "out is for a single run"),
+        (network, {"callbacks": [EarlyStopping()]}, ConfigurationError, "callbacks is for a"),
         (lambda: 3, {}, ConfigurationError, "make_model must be a Model, or a function"),
         (network, {"speed": 1}, ConfigurationError, "no option named speed"),
     ],

@@ -177,9 +177,9 @@ class Second(Callback):
         self.folder = folder
 
     def on_epoch_end(self, epoch: Any, model: Any) -> None:
-        with pytest.raises(ConfigurationError, match="still running"):
+        with pytest.raises(ConfigurationError, match="still training"):
             Run.create(self.folder, {}, overwrite=True)
-        with pytest.raises(ConfigurationError, match="still running"):
+        with pytest.raises(ConfigurationError, match="still training"):
             fit(network(), TRAIN, TEST, **settings(epochs=2), out=self.folder, resume=True)
 
 

@@ -191,7 +191,7 @@ def test_bad_spaces(call: Any, message: str) -> None:
         ({"lr": -1.0}, "lr must be at least"),
         ({"model": "resnet"}, "model must be one of"),
         ({"schedule": "linear"}, "schedule must be one of"),
-        ({"threads": 2}, "threads has no effect in a sweep: each training has one thread"),
+        ({"threads": 2}, "threads has no effect in a sweep: each trial has one thread"),
         ({"diagnose": False}, "diagnose has no effect in a sweep"),
         ({"metrics": "f1"}, "metrics has no effect in a sweep: all trials are compared by"),
         ({"average_every": 2}, "average_every has no effect in a sweep"),

@@ -49,7 +49,7 @@ def said(caplog: pytest.LogCaptureFixture, **options: Any) -> str:
         (
             {"early_stopping": 1},
             {"early_stopping": 2},
-            "after 2 epochs without improvement cannot end a training of 3 epochs early",
+            "after 2 epochs without improvement cannot end a run of 3 epochs early",
         ),
         ({}, {"callbacks": [EarlyStopping(patience=5)]}, "after 5 epochs without improvement"),
         ({"early_stopping": 1}, {"early_stopping": 1, "epochs": 2}, "after 1 epoch without"),
