@@ -17,7 +17,7 @@ from fastcnn.cli.lines import complain, one_voice
 from fastcnn.cli.screen import Screen
 from fastcnn.cli.signals import interrupted_code
 from fastcnn.cli.training_data import free_folder, load_training, typed
-from fastcnn.errors import CheckpointError, ConfigurationError, counted
+from fastcnn.errors import CheckpointError, ConfigurationError, NonFiniteError, counted
 from fastcnn.training.callbacks import Callback, TrainingStart
 from fastcnn.training.recipe import Recipe, suited
 
@@ -286,6 +286,7 @@ def _run(job: Job, o: SimpleNamespace, resume: bool, world: "World", console: Sc
     from fastcnn.cli.compiling import Compiling
     from fastcnn.training import TensorBoard, evaluate, fit
     from fastcnn.training.progress import progress_callback
+    from fastcnn.training.run import WEIGHTS
 
     compiling, folder = Compiling(), job.out.folder
     callbacks: list[Callback] = [compiling]
@@ -313,6 +314,14 @@ def _run(job: Job, o: SimpleNamespace, resume: bool, world: "World", console: Sc
                 f"continue with fastcnn train --resume {folder}"
             )
         world.known_error = SystemExit(interrupted_code(interrupt))
+        raise world.known_error from None
+    except NonFiniteError as error:
+        if error is not world.known_error:  # before the run was created
+            raise
+        world.known_error = NonFiniteError(
+            f"{error}. Weights and metrics up to then are in {folder}; --init "
+            f"{folder / WEIGHTS} starts from them"
+        )
         raise world.known_error from None
     if world.is_root:
         tta = None if job.recipe is None else job.recipe.tta

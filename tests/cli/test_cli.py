@@ -198,6 +198,14 @@ def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> Non
         )
 
 
+def test_a_diverged_run_names_its_folder(tmp_path: Path, archive: Path) -> None:
+    words = ("--data", archive, "--epochs", 1, "--batch-size", 8)
+    output = fastcnn("train", *words, "--lr", 1e6, "--out", tmp_path / "run", code=2)
+    weights = tmp_path / "run" / "model.safetensors"
+    assert f"up to then are in {weights.parent}; --init {weights} starts from them" in output
+    fastcnn("train", *words, "--init", weights, "--out", tmp_path / "next")
+
+
 @pytest.mark.posix
 def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
     folder = tmp_path / "run"
