@@ -154,7 +154,11 @@ def sweep(
         ranks.draw(folder / "sweep.png")
         console.say(f"results: {results_file}, {folder / 'sweep.png'}")
     if code:
-        complain("interrupted")
+        if not ranks.trials:
+            results_file.unlink()  # the same command can be given again
+        complain(
+            f"interrupted: {len(ranks.trials)} of {counted(len(settings), 'trial')} have ended"
+        )
         raise SystemExit(code)
     ranks.check()
 

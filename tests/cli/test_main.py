@@ -27,7 +27,7 @@ from fastcnn.training.interrupts import Terminated
         (
             ["sweep", "epochs=1,2", "--workers", "1"],
             "fastcnn.training.recipe.Recipe.run",
-            "interrupted",
+            "interrupted: 0 of 2 trials have ended",
         ),
         (["profile"], "fastcnn.benchmark.profile.profile", "interrupted"),
     ],
@@ -52,6 +52,7 @@ def test_the_exit_code_is_that_of_the_signal(
         main()
     assert ended.value.code == code
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "sweep.jsonl").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
