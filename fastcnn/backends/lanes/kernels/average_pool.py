@@ -19,7 +19,7 @@ from fastcnn.backends.lanes.kernels.windows import (
     spread_columns,
     window_sizes,
 )
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.errors import ProgramError
 
@@ -133,10 +133,8 @@ def _reach(r: Reach) -> Touches:
         raise ProgramError("TAP_TABLE has a window of more pixels than TAPS")
     inside = windows[:, 1:][np.arange(1, width) <= windows[:, :1]]
     if inside.size:
-        pixels = Range(int(inside.min()), int(inside.max()))
-        yield arena("X", channels_of(r, L.X, L.X_CHANNEL, pixels))
-    outputs = r.entries(L.Y_TABLE, positions)
-    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, outputs))
+        yield r.pixels("X", Range(int(inside.min()), int(inside.max())))
+    yield r.pixels("Y", positions)
     yield arena("SCALE", r.along(positions, 1) + r[L.SCALE], 1)
 
 
@@ -150,10 +148,8 @@ def spread_reach(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
             raise ProgramError("TAP_TABLE has windows before the first")
         visits = int(starts.max())
         for name in names:
-            place, step, table = (getattr(L, name + end) for end in ("", "_CHANNEL", "_TABLE"))
-            yield arena(name, channels_of(r, place, step, r.entries(table, positions)))
-        outputs = r.entries(L.Y_TABLE, visits)
-        yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, outputs))
+            yield r.pixels(name, positions)
+        yield r.pixels("Y", visits)
         yield arena("Z", r.along(visits, 1) + r[L.Z], 1)
         yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
 

@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.kernels.sampling import K_MOVE
 from fastcnn.backends.lanes.planning.bands import ROWS, Cut, Extension
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def _reach(r: Reach) -> Touches:
         lanes = lanes[lanes >= 0] + x
         if lanes.size:
             reached = Range(int(lanes.min()), int(lanes.max() + lengths.max()))
-            yield arena("X", channels_of(r, L.X, L.X_CHANNEL, reached), 1)
+            yield r.pixels("X", reached, 1)
     written = Range(int(runs[:, 1].min()), int((runs[:, 1] + lengths).max()))
-    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, written))
+    yield r.pixels("Y", written)
     yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
 
 

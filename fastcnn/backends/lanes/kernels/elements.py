@@ -10,7 +10,7 @@ from fastcnn.backends.lanes.kernels.division import base, filled_lanes, map_shar
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import element_columns
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ def elements_reach(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
             # From any element to the end of its run.
             ends = table + (run - 1 - left) * LANES
             reached = Range(int(table.min()), max(int(table.max()), int(ends.max())))
-            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, channels_of(r, place, step, reached))
+            yield r.pixels(name, reached)
         if numbers:
             yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
 

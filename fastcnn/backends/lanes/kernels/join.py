@@ -11,7 +11,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import element_columns, fused
-from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, channels_of
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 
 if TYPE_CHECKING:
@@ -94,13 +94,11 @@ def _gate_reach(r: Reach) -> Touches:
 def _sums_reach(r: Reach) -> Touches:
     positions = r.count(L.POSITIONS)
     for name in "XM":
-        places = r.entries(getattr(L, f"{name}_TABLE"), positions)
-        step = getattr(L, f"{name}_CHANNEL")
-        yield arena(name, channels_of(r, getattr(L, name), step, places))
+        yield r.pixels(name, positions)
     if r.among(L.MODE, (L.OF_CHANNELS, L.OF_PIXELS)) == L.OF_PIXELS:
         yield arena("Y", r.buffer(L.Y) + r.entries(L.Y_TABLE, positions))
     else:
-        yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
+        yield r.pixels("Y", 1)
 
 
 _ALL: dict[str, Any] = {

@@ -3,16 +3,8 @@
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import base, share
-from fastcnn.backends.lanes.kernels.linear_tiles import (
-    STRIP,
-    linear_tile,
-)
-from fastcnn.backends.lanes.kernels.record import (
-    clipped,
-    matrix_sizes,
-    numbered,
-    sizes_of,
-)
+from fastcnn.backends.lanes.kernels.linear_tiles import STRIP, linear_tile
+from fastcnn.backends.lanes.kernels.record import clipped, matrix_sizes, numbered, sizes_of
 from fastcnn.backends.lanes.reach import linear as reach
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import blocking

@@ -160,9 +160,7 @@ def _reach(*names: str, shares: bool = True) -> Callable[[Reach], Touches]:
     def touches(r: Reach) -> Touches:
         r.count(L.TAPS, 1)
         for name in names:
-            places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
-            each = r.along(r.count(L.CHANNELS), r[getattr(L, f"{name}_CHANNEL")])
-            yield arena(name, r.buffer(getattr(L, name)) + each + places)
+            yield r.pixels(name, r.count(L.POSITIONS, 1))
         yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 3)
         if shares:
             kept = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
@@ -176,9 +174,7 @@ def _channel_reach(r: Reach) -> Touches:
     """Pixels of all channel blocks, and a thread's own line."""
     blocks, positions = r.count(L.CHANNELS, 1), r.count(L.POSITIONS, 1)
     for name in "XY":
-        each = r.along(blocks, r[getattr(L, f"{name}_CHANNEL")])
-        places = r.entries(getattr(L, f"{name}_TABLE"), positions)
-        yield arena(name, r.buffer(getattr(L, name)) + each + places)
+        yield r.pixels(name, positions)
     if not (blocks - 1) * LANES < r[L.IN] <= blocks * LANES:
         raise ProgramError(f"{r[L.IN]} channels in {blocks} blocks")
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), line_floats(blocks, r.count(L.TAPS, 1)))

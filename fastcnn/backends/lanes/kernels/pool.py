@@ -18,7 +18,7 @@ from fastcnn.backends.lanes.kernels.windows import (
     window_sizes,
 )
 from fastcnn.backends.lanes.planning.rows import element_columns
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.errors import ProgramError
 
@@ -151,12 +151,10 @@ def _max_pool_backward(r: Row) -> Cost:
 def _max_reach(r: Reach) -> Touches:
     positions = r.count(L.POSITIONS)
     windows = r.entries(L.TAP_TABLE, positions * r.count(L.TAPS, 1))
-    yield arena("X", channels_of(r, L.X, L.X_CHANNEL, windows))
-    for place, what in ((L.Y, "Y"), (L.M, "M")):
-        if place == L.M and r[L.M] < 0:
-            continue
-        outputs = r.entries(L.Y_TABLE, positions)
-        yield arena(what, channels_of(r, place, L.Y_CHANNEL, outputs))
+    yield r.pixels("X", windows)
+    outputs = r.entries(L.Y_TABLE, positions)
+    for name in "Y" if r[L.M] < 0 else "YM":
+        yield r.pixels(name, outputs, steps="Y")
 
 
 def _max_gradient_reach(r: Reach) -> Touches:
@@ -171,11 +169,11 @@ def _max_gradient_reach(r: Reach) -> Touches:
         steps = (r[column] for column in (L.X, L.X_BLOCK, L.X_SLOT, L.X_CHANNEL))
         if any(step % LANES for step in (*steps, *r.table(L.X_TABLE, pixels).tolist())):
             raise ProgramError("X is written past the cache, but not in whole cache lines")
-    yield arena("X", channels_of(r, L.X, L.X_CHANNEL, r.entries(L.X_TABLE, pixels)))
+    yield r.pixels("X", pixels)
     if visits:
         outputs = Range(int(windows.min()), int(windows.max()))
-        yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, outputs))
-        yield arena("M", channels_of(r, L.M, L.Y_CHANNEL, outputs))
+        yield r.pixels("Y", outputs)
+        yield r.pixels("M", outputs, steps="Y")
     if r[L.EXTRA] >= 0:
         sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r.count(L.CHANNELS), 1)
         yield arena("EXTRA", sums, 1)
@@ -188,9 +186,9 @@ def _unpool_cost(r: Row) -> Cost:
 def _unpool_reach(r: Reach) -> Touches:
     positions = r.count(L.POSITIONS)
     pixels, outputs = r.entries(L.X_TABLE, 4 * positions), r.entries(L.Y_TABLE, positions)
-    yield arena("X", channels_of(r, L.X, L.X_CHANNEL, pixels))
-    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, outputs))
-    yield arena("M", channels_of(r, L.M, L.Y_CHANNEL, outputs))
+    yield r.pixels("X", pixels)
+    yield r.pixels("Y", outputs)
+    yield r.pixels("M", outputs, steps="Y")
     sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r[L.CHANNELS], 1)
     yield arena("EXTRA", sums, 1)
 

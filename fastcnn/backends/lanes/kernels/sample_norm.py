@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, base, share
 from fastcnn.backends.lanes.kernels.record import numbered
 from fastcnn.backends.lanes.kernels.sets import set_elements, set_sizes, sets_reach, sums_of_two
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, gradient, optional
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, gradient
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import sqrt
 
@@ -331,8 +331,8 @@ def _parameters_reach(r: Reach) -> Touches:
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + statistics, 2 * LANES)
     kinds = (r[L.W] >= 0) + (r[L.BIAS] >= 0)
     yield arena("M", r.blocks(L.M, L.M_BLOCK) + r.along(kinds * weights, 1), 1)
-    yield gradient("W", optional(r, L.W, weights))
-    yield gradient("BIAS", optional(r, L.BIAS, weights))
+    yield gradient("W", r.optional(L.W, weights))
+    yield gradient("BIAS", r.optional(L.BIAS, weights))
 
 
 K_NORM = numbered(

@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.kernels.taps import Taps, taps_of
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 
 if TYPE_CHECKING:
@@ -100,19 +100,16 @@ def _move_reach(r: Reach) -> Touches:
         if kept.any():
             first = runs[kept, column]
             reached = Range(int(first.min()), int((first + lengths[kept]).max()))
-            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, channels_of(r, place, step, reached))
+            yield r.pixels(name, reached)
 
 
 def _sums_reach(r: Reach) -> Touches:
     positions = r.count(L.POSITIONS, 1)
     summands = int(r.table(L.TAP_TABLE, positions).clip(0).sum())
     if summands:
-        sources = r.entries(L.X_TABLE, summands)
-        yield arena("X", channels_of(r, L.X, L.X_CHANNEL, sources))
+        yield r.pixels("X", summands)
         yield arena("SCALE", r.along(summands, 1) + r[L.SCALE], 1)
-    places = r.entries(L.Y_TABLE, positions)
-    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, places))
+    yield r.pixels("Y", positions)
 
 
 K_MOVE = numbered(move, "move", _move_cost, map_sizes, touches=_move_reach)

@@ -6,10 +6,7 @@ from fastcnn.backends.lanes.kernels.channel_move import K_MOVE, RUN
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.shared_forward import SharedForward, lowering_of
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, lane_blocks, map_shape
-from fastcnn.backends.lanes.planning.channel_planner import (
-    ChannelPlanner,
-    PlanarBuffer,
-)
+from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, PlanarBuffer
 from fastcnn.backends.lanes.planning.grouping import Group
 
 

@@ -2,16 +2,7 @@
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.linear_tiles import OUTER_ROOM, STRIP
-from fastcnn.backends.lanes.reach.ranges import (
-    Range,
-    Reach,
-    Touches,
-    arena,
-    bias,
-    gradient,
-    optional,
-    parameters,
-)
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, gradient, parameters
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
@@ -23,14 +14,14 @@ def linear(r: Reach) -> Touches:
     yield arena("X", r.buffer(L.X) + r.along(inputs, LANES))
     yield arena("Y", r.buffer(L.Y) + r.along(max(r.count(L.GROUPS), 1) * outputs, LANES))
     yield parameters("W", r.along(inputs * outputs, 1) + r[L.W])
-    yield from bias(r, outputs)
+    yield r.bias(outputs)
 
 
 def join(r: Reach) -> Touches:
     outputs = r.count(L.OUT)
     yield arena("X", r.buffer(L.X) + r.along(r.count(L.GROUPS, 1) * outputs, LANES))
     yield arena("Y", r.buffer(L.Y) + r.along(outputs, LANES))
-    yield parameters("BIAS", optional(r, L.BIAS, outputs))
+    yield parameters("BIAS", r.optional(L.BIAS, outputs))
 
 
 def transpose(r: Reach) -> Touches:

@@ -3,15 +3,7 @@
 from collections.abc import Callable
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach.ranges import (
-    Range,
-    Reach,
-    Touch,
-    Touches,
-    arena,
-    optional,
-    parameters,
-)
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touch, Touches, arena, parameters
 
 
 def normalisation(
@@ -24,9 +16,7 @@ def normalisation(
         # Rows over elements may have some of all channels.
         of_all = r.count(L.OUT, channels) if names else channels
         for name in names:
-            places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
-            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, r.buffer(place) + r.along(channels, r[step]) + places)
+            yield r.pixels(name, r.count(L.POSITIONS, 1))
         if values:
             each = r.along(values, of_all) + r.along(channels, 1)
             yield arena("BATCH", each + r[L.BATCH], 1)
@@ -34,8 +24,8 @@ def normalisation(
             each = r.along(2, of_all) + r.along(channels, 1)
             yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
         if learned is not None:
-            yield learned("W", optional(r, L.W, channels))
-            yield learned("BIAS", optional(r, L.BIAS, channels))
+            yield learned("W", r.optional(L.W, channels))
+            yield learned("BIAS", r.optional(L.BIAS, channels))
 
     return touches
 
@@ -62,4 +52,4 @@ def statistics(r: Reach) -> Touches:
     if frozen:
         yield arena("RUNNING", r.along(running, 1) + r[L.RUNNING], 1)
     else:
-        yield arena("RUNNING", optional(r, L.RUNNING, running), 1)
+        yield arena("RUNNING", r.optional(L.RUNNING, running), 1)

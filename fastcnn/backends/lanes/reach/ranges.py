@@ -126,6 +126,36 @@ class Reach:
         """The offsets of X, Y, M or Z, whose block and slot strides follow in the row."""
         return self.blocks(place, place + 1) + self.along(self._workers, self[place + 2])
 
+    def pixels(
+        self, name: str, places: "Range | int", floats: int = LANES, steps: str = ""
+    ) -> Touch:
+        """Some pixels of each channel of X, Y, M or Z, or a number of entries of its table.
+
+        Channels are as far apart as those of the buffer ``steps``, by default its own.
+        """
+        if isinstance(places, int):
+            places = self.entries(getattr(L, f"{name}_TABLE"), places)
+        step = self[getattr(L, f"{steps or name}_CHANNEL")]
+        channels = self.along(self.count(L.CHANNELS), step)
+        return arena(name, self.buffer(getattr(L, name)) + channels + places, floats)
+
+    def optional(self, column: int, count: int) -> Range:
+        """Values at an offset, or none if it is negative."""
+        return self.along(count, 1) + self[column] if self[column] >= 0 else NOTHING
+
+    def bias(self, count: int) -> Touch:
+        """Biases; tiles without biases read the first parameter, and discard it."""
+        first = self.optional(L.BIAS, count) if self[L.BIAS] >= 0 else Range(0, 0)
+        return parameters("BIAS", first)
+
+    def within(self, what: str, offsets: Range, size: int, floats: int = LANES) -> None:
+        """Refuse offsets outside their part of a thread's scratch."""
+        if not offsets.is_empty and not 0 <= offsets.low <= offsets.high <= size - floats:
+            raise ProgramError(
+                f"{what} reaches from {offsets.low} to {offsets.high + floats} of {size} floats of "
+                "scratch"
+            )
+
 
 Touches = Iterator[Touch]
 
@@ -140,30 +170,6 @@ def parameters(what: str, offsets: Range, floats: int = 1) -> Touch:
 
 def gradient(what: str, offsets: Range, floats: int = 1) -> Touch:
     return Touch("gradient", what, offsets, floats)
-
-
-def optional(r: Reach, column: int, count: int) -> Range:
-    """Values at an offset, or none if it is negative."""
-    return r.along(count, 1) + r[column] if r[column] >= 0 else NOTHING
-
-
-def bias(r: Reach, count: int) -> Touches:
-    """Biases; tiles without biases read the first parameter, and discard it."""
-    yield parameters("BIAS", optional(r, L.BIAS, count) if r[L.BIAS] >= 0 else Range(0, 0))
-
-
-def channels_of(r: Reach, place: int, step: int, entries: Range) -> Range:
-    """Some offsets in each channel of a buffer."""
-    return r.buffer(place) + r.along(r.count(L.CHANNELS), r[step]) + entries
-
-
-def within(what: str, offsets: Range, size: int, floats: int = LANES) -> None:
-    """Refuse offsets outside their part of a thread's scratch."""
-    if not offsets.is_empty and not 0 <= offsets.low <= offsets.high <= size - floats:
-        raise ProgramError(
-            f"{what} reaches from {offsets.low} to {offsets.high + floats} of {size} floats of "
-            "scratch"
-        )
 
 
 NAMES = {

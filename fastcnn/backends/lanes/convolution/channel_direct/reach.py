@@ -88,9 +88,7 @@ def channel_depthwise(r: Reach) -> Touches:
     """A depthwise convolution."""
     blocks, taps, positions = (r.count(c, 1) for c in (L.CHANNELS, L.TAPS, L.POSITIONS))
     more = positions + MORE_POSITIONS
-    x = r.buffer(L.X) + r.along(blocks, r[L.X_CHANNEL]) + r.entries(L.X_TABLE, more)
-    yield arena("X", x + r.entries(L.TAP_TABLE, taps))
-    y = r.buffer(L.Y) + r.along(blocks, r[L.Y_CHANNEL])
-    yield arena("Y", y + r.entries(L.Y_TABLE, more))
+    yield r.pixels("X", r.entries(L.X_TABLE, more) + r.entries(L.TAP_TABLE, taps))
+    yield r.pixels("Y", more)
     yield from _added(r, blocks, r.entries(L.M_TABLE, more))
     yield from _weights(r, blocks, taps)

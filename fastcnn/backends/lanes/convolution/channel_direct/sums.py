@@ -7,10 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.channel_direct.kernels import blocks_of_tile
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, lane_blocks
-from fastcnn.backends.lanes.planning.channel_planner import (
-    ChannelPlanner,
-    PlanarBuffer,
-)
+from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, PlanarBuffer
 
 
 @dataclass

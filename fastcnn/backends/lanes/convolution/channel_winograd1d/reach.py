@@ -5,7 +5,7 @@ from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.planning.buffers import whole
-from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, parameters, within
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, parameters
 from fastcnn.codegen.simd import LANES
 
 
@@ -30,7 +30,7 @@ def channel_rows(r: Reach) -> Touches:
     to_step = TILE_BLOCKS * whole(height * pitch, WHOLE) * LANES + STAGGER
     # Tiles of sums may read products of the next point, and of the last one the sums.
     read = r.entries(L.TAP_TABLE, taps) + r.along(whole(height * pitch, WHOLE), LANES)
-    within("TAP_TABLE", read, from_step + to_step, 1)
+    r.within("TAP_TABLE", read, from_step + to_step, 1)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), products * (from_step + to_step) + LANES)
     yield parameters("W", r.along(products * blocks * taps * LANES, 1) + r[L.W])
     yield parameters("BIAS", r.along(blocks * LANES, 1) + r[L.BIAS])

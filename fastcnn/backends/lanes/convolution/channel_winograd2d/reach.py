@@ -5,15 +5,7 @@ from fastcnn.backends.lanes.convolution.channel_direct.reach import positions_of
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach.ranges import (
-    NOTHING,
-    Range,
-    Reach,
-    Touches,
-    arena,
-    parameters,
-    within,
-)
+from fastcnn.backends.lanes.reach.ranges import NOTHING, Range, Reach, Touches, arena, parameters
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
@@ -57,7 +49,7 @@ def channel_winograd(r: Reach, dilated: bool) -> Touches:
         raise ProgramError(f"strips of {strip} tiles, not a multiple of {WHOLE}")
     # A register tile rereads tiles before the end of the strip.
     read = r.entries(L.TAP_TABLE, taps) + r.along(strip, LANES)
-    within("TAP_TABLE", read, from_step, 1)
+    r.within("TAP_TABLE", read, from_step, 1)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)
     each = blocks * taps * LANES
     yield parameters("W", r.entries(L.S_TABLE, transform.products) + r.along(each, 1) + r[L.W])

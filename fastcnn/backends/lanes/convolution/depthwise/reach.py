@@ -14,9 +14,7 @@ from fastcnn.backends.lanes.reach.ranges import (
     Reach,
     Touches,
     arena,
-    bias,
     parameters,
-    within,
 )
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
@@ -36,7 +34,7 @@ def product(r: Reach) -> Touches:
         yield arena("X", x + phase.read() + phase.taps())
         yield parameters("W", w + phase.weights())
         yield arena("Y", y + phase.written(phase.pixels + MORE_POSITIONS))
-    yield from bias(r, outputs)
+    yield r.bias(outputs)
 
 
 def _rows(r: Reach, phase: Phase, width: int, x: Range, y: Range, w: Range) -> Touches:
@@ -69,7 +67,7 @@ def gradients(r: Reach) -> Touches:
     first = r.buffer(L.Y) + r.along(groups, channels * r[L.Y_CHANNEL])
     z = r.buffer(L.Z) + r.along(groups, r[L.Z_CHANNEL])
     for phase in phases(r):
-        within("WEIGHTS", phase.weights(), each, 1)
+        r.within("WEIGHTS", phase.weights(), each, 1)
         yield arena("Y", first + phase.read() + phase.taps())
         yield parameters("W", r.along(groups, each) + phase.weights() + r[L.W])
         if r[L.Z] >= 0:

@@ -13,7 +13,6 @@ from fastcnn.backends.lanes.reach.ranges import (
     Reach,
     Touches,
     arena,
-    bias,
     parameters,
 )
 from fastcnn.codegen.simd import LANES
@@ -52,7 +51,7 @@ def product(r: Reach) -> Touches:
         if pooled or r[L.MODE] == L.ADDED:
             yield arena("M", r.buffer(L.M) + targets)
         yield arena("W", packed + phase.weights_at + r.along(channels * phase.count, 1), 1)
-    yield from bias(r, outputs)
+    yield r.bias(outputs)
 
 
 def weight_gradient(r: Reach) -> Touches:
@@ -98,7 +97,5 @@ def _steps(r: Reach, taps: int, run: int) -> np.ndarray:
 
 
 def bias_gradient(r: Reach) -> Touches:
-    channels, positions = r.count(L.CHANNELS), r.count(L.POSITIONS)
-    each = r.along(channels, r[L.Y_CHANNEL]) + r.entries(L.Y_TABLE, positions)
-    yield arena("Y", r.buffer(L.Y) + each)
-    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(channels, 1), 1)
+    yield r.pixels("Y", r.count(L.POSITIONS))
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r[L.CHANNELS], 1), 1)

@@ -5,15 +5,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.direct_batch.algorithm import ROWS
 from fastcnn.backends.lanes.convolution.direct_batch.kernels import ENTRIES
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach.ranges import (
-    Range,
-    Reach,
-    Touches,
-    arena,
-    bias,
-    gradient,
-    parameters,
-)
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, gradient, parameters
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
@@ -43,7 +35,7 @@ def product(r: Reach) -> Touches:
             weights = r.table(L.M_TABLE, tap + taps)[tap:]
             inside = Range(int(weights.min()), int(weights.max())) + r[L.W]
             yield parameters("W", inside + r.along(outputs, r[L.OUT]))
-    yield from bias(r, outputs)
+    yield r.bias(outputs)
 
 
 def _room(r: Reach) -> int:

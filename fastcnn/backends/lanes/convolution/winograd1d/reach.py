@@ -14,10 +14,8 @@ from fastcnn.backends.lanes.reach.ranges import (
     Reach,
     Touches,
     arena,
-    bias,
     gradient,
     parameters,
-    within,
 )
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
@@ -99,9 +97,9 @@ def product(r: Reach, back: bool, dilated: bool = False) -> Touches:
         inside += (strip[2] + down * top) * row
         # A tile may read past a point's transforms and discards the result.
         room = from_step + parts * to_step
-        within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, strip[1] * pieces), room)
+        r.within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, strip[1] * pieces), room)
     given = r.entries(L.M_TABLE, passed * tiles + MORE_POSITIONS)
-    within("M_TABLE", given + r.along(PASS_CHANNELS, to_each), to_step)
+    r.within("M_TABLE", given + r.along(PASS_CHANNELS, to_each), to_step)
     x_rows, seen = r.count(L.X_ROWS), OUTPUTS if back else parts
     x = _rows_of_maps(r, L.X, L.X_ROW, x_rows, seen, more, along, spacing)
     yield arena("X", x + r.along(inputs // along, r[L.X_CHANNEL]))
@@ -112,19 +110,15 @@ def product(r: Reach, back: bool, dilated: bool = False) -> Touches:
     if (pooled and -(-size // 2) > tiles) or (r[L.MODE] == L.POOLED and back):
         raise ProgramError(f"windows of {size} pixels in {tiles} tiles")
     lines = last // 2 if pooled else last
-    channels = r.along(outputs, r[L.Y_CHANNEL])
     wide = lines if back or pooled else min(lines, r.count(L.Y_ROWS))
-    written = channels + r.along(wide, r[L.Y_ROW]) + r.along(size, spacing)
-    yield arena("Y", r.buffer(L.Y) + written)
+    yield r.pixels("Y", r.along(wide, r[L.Y_ROW]) + r.along(size, spacing))
     if wide < lines:
         rows_left = r.along(lines - wide, r[L.Y_ROW]) + wide * r[L.Y_ROW]
-        written = channels + rows_left + r.along(r.count(L.Y_LAST), spacing)
-        yield arena("Y", r.buffer(L.Y) + written)
+        yield r.pixels("Y", rows_left + r.along(r.count(L.Y_LAST), spacing))
     if pooled:
-        written = channels + r.along(lines, r[L.Y_ROW]) + r.along(size, LANES)
-        yield arena("M", r.buffer(L.M) + written)
+        yield r.pixels("M", r.along(lines, r[L.Y_ROW]) + r.along(size, LANES), steps="Y")
     if not back:
-        yield from bias(r, outputs)
+        yield r.bias(outputs)
 
 
 def gradient_of_weights(r: Reach, dilated: bool) -> Touches:
@@ -142,7 +136,7 @@ def gradient_of_weights(r: Reach, dilated: bool) -> Touches:
     d_each = most * tiles * LANES
     x_step, d_step = inputs * x_each + STAGGER, PASS_CHANNELS * d_each + STAGGER
     inside = r.along(int(found[:, 1].max()), down * (tiles + more) * LANES) + r.along(tiles, LANES)
-    within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, taps + MORE_TAPS), x_step)
+    r.within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, taps + MORE_TAPS), x_step)
     x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), parts, more, along, spacing)
     yield arena("X", x + r.along(inputs // along, r[L.X_CHANNEL]))
     last = int((found[:, 0] + found[:, 1]).max())

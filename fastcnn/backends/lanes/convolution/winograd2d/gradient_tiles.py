@@ -26,13 +26,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     store_both_ways,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import (
-    LANES,
-    constant,
-    emit_load,
-    emit_prefetch,
-    emit_store,
-)
+from fastcnn.codegen.simd import LANES, constant, emit_load, emit_prefetch, emit_store
 from fastcnn.codegen.target import blocking, split
 
 #: Floats of a pixel, or of a product: 16 channels of 16 samples.

@@ -21,15 +21,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_kernels impo
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach.ranges import (
-    MODES,
-    Range,
-    Reach,
-    Touches,
-    arena,
-    bias,
-    parameters,
-)
+from fastcnn.backends.lanes.reach.ranges import MODES, Range, Reach, Touches, arena, parameters
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
@@ -60,7 +52,7 @@ def outputs_of_tiles(r: Reach, outputs: int, tiles: int, spacing: int = LANES) -
     two = pooled or r[L.MODE] == L.ADDED
     for name, place in (("Y", L.Y), ("M", L.M))[: 2 if two else 1]:
         yield from _outputs_at(r, (name, place), outputs, corners, sizes, spacing)
-    yield from bias(r, outputs)
+    yield r.bias(outputs)
 
 
 def _outputs_at(
@@ -129,10 +121,9 @@ def _gradient_windows(r: Reach) -> Touches:
 
 def all_pixels(r: Reach) -> Touches:
     """All pixels of the input's gradient."""
-    outputs = r.count(L.CHANNELS)
     pixels = r.along(r.count(L.Y_ROWS), r[L.Y_ROW]) + r.along(r.count(L.Y_WIDTH), LANES)
-    yield arena("Y", r.buffer(L.Y) + r.along(outputs, r[L.Y_CHANNEL]) + pixels)
-    yield from bias(r, outputs)
+    yield r.pixels("Y", pixels)
+    yield r.bias(r[L.CHANNELS])
 
 
 def adjoint(r: Reach, windows: bool, edge: bool) -> Touches:
@@ -166,7 +157,7 @@ def strided_adjoint(r: Reach) -> Touches:
     sizes = sizes.clip(0, 2 * OUTPUTS)
     corners = r.table(L.Y_TABLE, tiles).astype(np.int64)
     yield from _outputs_at(r, ("Y", L.Y), outputs, corners, sizes)
-    yield from bias(r, outputs)
+    yield r.bias(outputs)
 
 
 def gradient_of_transforms(

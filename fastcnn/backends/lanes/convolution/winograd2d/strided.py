@@ -19,11 +19,7 @@ from fastcnn.backends.lanes.convolution.winograd import (
     tile_starts,
     transforms,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
-    MATRICES,
-    PRODUCTS,
-    SIDE,
-)
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd_tiles import emit_product
 from fastcnn.backends.lanes.planning.buffers import Halo
 

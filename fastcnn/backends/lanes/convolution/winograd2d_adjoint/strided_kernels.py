@@ -5,12 +5,7 @@ first and last row, odd ones its middle row. No two tiles share a pixel.
 """
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
-    CHUNK,
-    SUMS,
-    SUMS_STEP,
-    products,
-)
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, SUMS, SUMS_STEP, products
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     FIRST_PRODUCT,
     LARGEST,

@@ -13,9 +13,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.rows import (
     weights,
 )
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
-from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import (
-    batch_gradient_room,
-)
+from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import batch_gradient_room
 from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import kernels_room
 from fastcnn.backends.lanes.convolution.winograd2d_batch.records import (
     K_GRADIENT,

@@ -10,11 +10,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     moments_of_channel,
     products,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
-    PRODUCTS,
-    input_tile,
-    output_tile,
-)
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile, output_tile
 from fastcnn.backends.lanes.convolution.winograd2d_phases.tiles import (
     phase_input_tile,
     phase_output_tile,
