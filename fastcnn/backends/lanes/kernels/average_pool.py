@@ -132,8 +132,7 @@ def _reach(r: Reach) -> Touches:
     if windows[:, 0].max() >= width:
         raise ProgramError("TAP_TABLE has a window of more pixels than TAPS")
     inside = windows[:, 1:][np.arange(1, width) <= windows[:, :1]]
-    if inside.size:
-        yield r.pixels("X", Range(int(inside.min()), int(inside.max())))
+    yield r.pixels("X", Range.of(inside))
     yield r.pixels("Y", positions)
     yield arena("SCALE", r.along(positions, 1) + r[L.SCALE], 1)
 

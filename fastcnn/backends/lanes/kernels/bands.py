@@ -76,11 +76,8 @@ def _reach(r: Reach) -> Touches:
     for x, _, _, first in runs.tolist():
         lanes = r.table_at(r[L.X_TABLE] + first, LANES, "X_TABLE")
         lanes = lanes[lanes >= 0] + x
-        if lanes.size:
-            reached = Range(int(lanes.min()), int(lanes.max() + lengths.max()))
-            yield r.pixels("X", reached, 1)
-    written = Range(int(runs[:, 1].min()), int((runs[:, 1] + lengths).max()))
-    yield r.pixels("Y", written)
+        yield r.pixels("X", Range.of(lanes, lanes + lengths.max()), 1)
+    yield r.pixels("Y", Range.of(runs[:, 1], runs[:, 1] + lengths))
     yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
 
 

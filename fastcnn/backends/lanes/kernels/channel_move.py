@@ -45,8 +45,7 @@ def _reach(r: Reach) -> Touches:
         raise ProgramError("TAP_TABLE has an empty run")
     for name, first, step in (("X", 0, 3), ("Y", 1, 4)):
         ends = runs[:, first] + (runs[:, 2] - 1) * runs[:, step]
-        low, high = np.minimum(runs[:, first], ends), np.maximum(runs[:, first], ends)
-        yield arena(name, r.buffer(getattr(L, name)) + Range(int(low.min()), int(high.max())), 1)
+        yield arena(name, r.buffer(getattr(L, name)) + Range.of(runs[:, first], ends), 1)
 
 
 K_MOVE = numbered(

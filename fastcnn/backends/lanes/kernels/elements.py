@@ -121,8 +121,7 @@ def elements_reach(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
         for name, table in places.items():
             # From any element to the end of its run.
             ends = table + (run - 1 - left) * LANES
-            reached = Range(int(table.min()), max(int(table.max()), int(ends.max())))
-            yield r.pixels(name, reached)
+            yield r.pixels(name, Range.of(table, ends))
         if numbers:
             yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
 

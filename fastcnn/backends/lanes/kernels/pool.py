@@ -170,10 +170,8 @@ def _max_gradient_reach(r: Reach) -> Touches:
         if any(step % LANES for step in (*steps, *r.table(L.X_TABLE, pixels).tolist())):
             raise ProgramError("X is written past the cache, but not in whole cache lines")
     yield r.pixels("X", pixels)
-    if visits:
-        outputs = Range(int(windows.min()), int(windows.max()))
-        yield r.pixels("Y", outputs)
-        yield r.pixels("M", outputs, steps="Y")
+    for name in "YM":
+        yield r.pixels(name, Range.of(windows), steps="Y")
     if r[L.EXTRA] >= 0:
         sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r.count(L.CHANNELS), 1)
         yield arena("EXTRA", sums, 1)
@@ -185,10 +183,9 @@ def _unpool_cost(r: Row) -> Cost:
 
 def _unpool_reach(r: Reach) -> Touches:
     positions = r.count(L.POSITIONS)
-    pixels, outputs = r.entries(L.X_TABLE, 4 * positions), r.entries(L.Y_TABLE, positions)
-    yield r.pixels("X", pixels)
-    yield r.pixels("Y", outputs)
-    yield r.pixels("M", outputs, steps="Y")
+    yield r.pixels("X", 4 * positions)
+    for name in "YM":
+        yield r.pixels(name, r.entries(L.Y_TABLE, positions), steps="Y")
     sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r[L.CHANNELS], 1)
     yield arena("EXTRA", sums, 1)
 

@@ -97,10 +97,8 @@ def _move_reach(r: Reach) -> Touches:
         kept = runs[:, 2] > 0
         if name == "X":
             kept &= runs[:, 0] >= 0
-        if kept.any():
-            first = runs[kept, column]
-            reached = Range(int(first.min()), int((first + lengths[kept]).max()))
-            yield r.pixels(name, reached)
+        first = runs[kept, column]
+        yield r.pixels(name, Range.of(first, first + lengths[kept]))
 
 
 def _sums_reach(r: Reach) -> Touches:

@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.context import KINDS, array_type
 from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, check_row
 from fastcnn.errors import DataError, ProgramError, ShapeError
 
 #: Types of the arrays of a run; images may also be bytes.
-TYPES = {
-    "order": np.dtype(np.int64),
-    "rates": np.dtype(np.float64),
-    "labels": np.dtype(np.int64),
-    "targets": np.dtype(np.float32),
-    "weights": np.dtype(np.float64),
-    "mean_weights": np.dtype(np.float64),
-    "outputs": np.dtype(np.float32),
+TYPES = {"rates": np.dtype(np.float64)} | {
+    name: array_type(KINDS[name])
+    for name in ("order", "labels", "targets", "weights", "mean_weights", "outputs")
 }
 BYTES, FLOATS = np.dtype(np.uint8), np.dtype(np.float32)
 

@@ -37,6 +37,14 @@ class Range:
             return NOTHING
         return Range(self.low + other.low, self.high + other.high)
 
+    @classmethod
+    def of(cls, *offsets: np.ndarray) -> "Range":
+        """The range from the smallest to the largest of some offsets; empty if there are none."""
+        some = [values for values in offsets if values.size]
+        if not some:
+            return NOTHING
+        return cls(min(int(each.min()) for each in some), max(int(each.max()) for each in some))
+
     @property
     def is_empty(self) -> bool:
         """Whether the range is empty."""
@@ -102,8 +110,7 @@ class Reach:
 
     def entries_at(self, first: int, count: int, what: str) -> Range:
         """The smallest and the largest of the first entries of a table at an offset."""
-        found = self.table_at(first, count, what)
-        return Range(int(found.min()), int(found.max())) if found.size else NOTHING
+        return Range.of(self.table_at(first, count, what))
 
     def table_at(self, first: int, count: int, what: str) -> np.ndarray:
         """The first entries of a table at an offset."""

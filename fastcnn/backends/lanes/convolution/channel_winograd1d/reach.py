@@ -21,11 +21,9 @@ def channel_rows(r: Reach) -> Touches:
     seen = OUTPUTS * ((across - 1) * tiles + pitch - 1) + products
     x = r.buffer(L.X) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x + r.along(rows + kernel - 1, r[L.X_ROW]) + r.along(seen, LANES))
-    places = ((L.Y, L.Y_CHANNEL, L.Y_ROW, "Y"), (L.M, L.M_CHANNEL, L.M_ROW, "M"))
-    for place, channel, row, what in places:
-        if place == L.Y or r[L.M] >= 0:
-            pixels = r.along(rows, r[row]) + r.along(width, LANES)
-            yield arena(what, r.buffer(place) + r.along(blocks, r[channel]) + pixels)
+    for name in "Y" if r[L.M] < 0 else "YM":
+        row = r[getattr(L, f"{name}_ROW")]
+        yield r.pixels(name, r.along(rows, row) + r.along(width, LANES))
     from_step = inputs * (height + kernel - 1) * pitch * LANES + STAGGER
     to_step = TILE_BLOCKS * whole(height * pitch, WHOLE) * LANES + STAGGER
     # Tiles of sums may read products of the next point, and of the last one the sums.

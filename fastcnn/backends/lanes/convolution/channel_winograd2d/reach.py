@@ -3,9 +3,10 @@
 from fastcnn.backends.lanes.convolution.channel_direct.kernels import WHOLE
 from fastcnn.backends.lanes.convolution.channel_direct.reach import positions_of_all
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.reach import outputs_at
 from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach.ranges import NOTHING, Range, Reach, Touches, arena, parameters
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, parameters
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
@@ -22,27 +23,10 @@ def channel_winograd(r: Reach, dilated: bool) -> Touches:
     side = r.along(transform.side, r[L.X_ROW]) + r.along(transform.side, spacing)
     x = r.buffer(L.X) + r.along(inputs, r[L.X_CHANNEL]) + r.entries(L.X_TABLE, tiles)
     yield arena("X", x + side)
-    sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(tiles, 2)
-    for place, table, row, step, what in (
-        (L.Y, L.Y_TABLE, L.Y_ROW, L.Y_CHANNEL, "Y"),
-        (L.M, L.M_TABLE, L.M_ROW, L.M_CHANNEL, "M"),
-    ):
-        if place == L.M and r[L.M] < 0:
-            continue
-        places, reached = r.table(table, tiles), NOTHING
-        for first, (rows, columns) in zip(places.tolist(), sizes.tolist(), strict=True):
-            columns = min(columns, OUTPUTS)
-            tile = r.along(min(rows, OUTPUTS), r[row]) + r.along(columns, spacing)
-            if tile.is_empty:
-                continue
-            tile += first
-            low, high = (
-                (tile.low, tile.high)
-                if reached.is_empty
-                else (min(tile.low, reached.low), max(tile.high, reached.high))
-            )
-            reached = Range(low, high)
-        yield arena(what, r.buffer(place) + r.along(blocks, r[step]) + reached)
+    sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(tiles, 2).clip(0, OUTPUTS)
+    for name in "Y" if r[L.M] < 0 else "YM":
+        corners = r.table(getattr(L, f"{name}_TABLE"), tiles)
+        yield from outputs_at(r, name, corners, sizes, spacing, steps=name)
     from_step, to_step = inputs * strip * LANES + STAGGER, blocks * strip * LANES + STAGGER
     scratch = transform.products * (from_step + to_step) + LANES
     if strip % WHOLE:

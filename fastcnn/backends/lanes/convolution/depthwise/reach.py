@@ -44,7 +44,7 @@ def _rows(r: Reach, phase: Phase, width: int, x: Range, y: Range, w: Range) -> T
     if width < SHORT_ROW or phase.pixels % width or not phase.pixels:
         raise ProgramError(f"{phase.pixels} positions in rows of {width}")
     tables = (r.table_at(at, phase.pixels, "rows") for at in (phase.read_at, phase.written_at))
-    read, written = (Range(int(t[::width].min()), int(t[::width].max())) for t in tables)
+    read, written = (Range.of(table[::width]) for table in tables)
     read += r.along(rows, r[L.X_ROW]) + r.along(stride * (width - 1) + run, LANES)
     yield arena("X", x + read)
     yield parameters("W", w + r.along(rows * run, 1))

@@ -23,18 +23,13 @@ def product(r: Reach) -> Touches:
     rows = min(most, max(0, r.samples - r[L.GROUPS]))
     for place, pixels, tap, taps in kinds.tolist():
         count = rows * pixels + MORE
-        for name, buffer, table in (("X", L.X, L.X_TABLE), ("Y", L.Y, L.Y_TABLE)):
-            places = r.table(table, place + count)[place:]
-            found = Range(int(places.min()), int(places.max())) + r[buffer]
-            if name == "Y":
-                yield arena(name, found + r.along(outputs, r[L.Y_CHANNEL]))
-            elif taps:
-                inputs = r.table(L.TAP_TABLE, tap + taps)[tap:]
-                yield arena(name, found + Range(int(inputs.min()), int(inputs.max())))
-        if taps:
-            weights = r.table(L.M_TABLE, tap + taps)[tap:]
-            inside = Range(int(weights.min()), int(weights.max())) + r[L.W]
-            yield parameters("W", inside + r.along(outputs, r[L.OUT]))
+        x, y = (r.table(table, place + count)[place:] for table in (L.X_TABLE, L.Y_TABLE))
+        inputs, weights = (
+            Range.of(r.table(table, tap + taps)[tap:]) for table in (L.TAP_TABLE, L.M_TABLE)
+        )
+        yield arena("X", Range.of(x) + inputs + r[L.X])
+        yield arena("Y", Range.of(y) + r.along(outputs, r[L.Y_CHANNEL]) + r[L.Y])
+        yield parameters("W", weights + r.along(outputs, r[L.OUT]) + r[L.W])
     yield r.bias(outputs)
 
 

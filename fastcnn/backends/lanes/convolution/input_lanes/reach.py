@@ -30,13 +30,13 @@ def weight_gradient(r: Reach) -> Touches:
     turned = r.workers(L.Z, L.Z_SLOT)
     for first in places[::taps].tolist():
         yield arena("Z", turned + first + r.along(pixels, PIXEL), PIXEL)
-    taken = Range(int(places.min()), int(places.max())) + r.entries(L.S_TABLE, positions)
+    taken = Range.of(places) + r.entries(L.S_TABLE, positions)
     yield arena("Z", turned + taken, PIXEL)
     targets = r.table(L.M_TABLE, used * taps).reshape(used, taps).astype(np.int64)
     vectors = np.arange(inputs // LANES)
     first = vectors - vectors % together
     found = LANES * taps * first[:, None] + targets[vectors % together]
-    sums = Range(int(found.min()), int(found.max())) + r.along(outputs, inputs * taps)
+    sums = Range.of(found) + r.along(outputs, inputs * taps)
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums)
     if r[L.M] >= 0:
         yield arena("M", r.blocks(L.M, L.M_BLOCK) + r.along(outputs, 1), 1)

@@ -49,27 +49,24 @@ def outputs_of_tiles(r: Reach, outputs: int, tiles: int, spacing: int = LANES) -
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
     sizes = sizes.clip(0, OUTPUTS // 2 if pooled else OUTPUTS)
     corners = r.table(L.Y_TABLE, tiles).astype(np.int64)
-    two = pooled or r[L.MODE] == L.ADDED
-    for name, place in (("Y", L.Y), ("M", L.M))[: 2 if two else 1]:
-        yield from _outputs_at(r, (name, place), outputs, corners, sizes, spacing)
+    for name in "YM" if pooled or r[L.MODE] == L.ADDED else "Y":
+        yield from outputs_at(r, name, corners, sizes, spacing)
     yield r.bias(outputs)
 
 
-def _outputs_at(
+def outputs_at(
     r: Reach,
-    to: tuple[str, int],
-    outputs: int,
+    name: str,
     corners: np.ndarray,
     sizes: np.ndarray,
     spacing: int = LANES,
+    steps: str = "Y",
 ) -> Touches:
     """Rows and columns from tiles' corners on, whose number varies from tile to tile."""
-    name, place = to
-    written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
     for rows, columns in {tuple(size) for size in sizes.tolist() if min(size) > 0}:
-        tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, spacing)
-        found = corners[(sizes == (rows, columns)).all(axis=1)]
-        yield arena(name, written + Range(int(found.min()), int(found.max())) + tile)
+        tile = r.along(rows, r[getattr(L, f"{steps}_ROW")]) + r.along(columns, spacing)
+        places = Range.of(corners[(sizes == (rows, columns)).all(axis=1)])
+        yield r.pixels(name, places + tile, steps=steps)
 
 
 def moments(r: Reach, strips: int) -> Touches:
@@ -156,7 +153,7 @@ def strided_adjoint(r: Reach) -> Touches:
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
     sizes = sizes.clip(0, 2 * OUTPUTS)
     corners = r.table(L.Y_TABLE, tiles).astype(np.int64)
-    yield from _outputs_at(r, ("Y", L.Y), outputs, corners, sizes)
+    yield from outputs_at(r, "Y", corners, sizes)
     yield r.bias(outputs)
 
 
@@ -179,8 +176,8 @@ def gradient_of_transforms(
     if windows:
         sizes = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).astype(np.int64)
         corners = r.table(L.Y_TABLE, r[L.POSITIONS]).astype(np.int64)
-        for to in (("Y", L.Y), ("M", L.M)):
-            yield from _outputs_at(r, to, outputs, corners, sizes.clip(0, OUTPUTS // 2))
+        for name in "YM":
+            yield from outputs_at(r, name, corners, sizes.clip(0, OUTPUTS // 2))
     else:
         if edge:
             r.table(L.STRIP_TABLE, 2 * r.count(L.POSITIONS))

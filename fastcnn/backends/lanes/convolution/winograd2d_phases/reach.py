@@ -26,9 +26,7 @@ def weights(r: Reach, half: int) -> Touches:
     first = entries >> 2
     last = first + 2 * (half - 1 - (entries >> 1 & 1)) * r.count(L.X_ROW)
     last += 2 * (half - 1 - (entries & 1))
-    if entries.size:
-        kernels = Range(int(first.min()), int(last.max()))
-        yield parameters("TAP_TABLE", kernels + r.count(L.X))
+    yield parameters("TAP_TABLE", Range.of(first, last) + r.count(L.X))
     yield arena("W", r.along(points(half) ** 2, r[L.OUT]) + r.along(units, LANES) + r[L.W])
 
 
