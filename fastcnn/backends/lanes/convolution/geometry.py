@@ -1,5 +1,6 @@
 """Sizes of convolutions, the padding that they read, and the packing order of their weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,11 +37,11 @@ class ConvGeometry:
 
     def input_halo(self) -> Halo:
         """Zero padding of the input that a convolution's taps read."""
-        return _halo(*(self._input_sides(axis) for axis in (0, 1)))
+        return halo_of(self._input_sides)
 
     def gradient_halo(self) -> Halo:
         """Zero padding of the output's gradient that the input gradient's taps read."""
-        return _halo(*(self._gradient_sides(axis) for axis in (0, 1)))
+        return halo_of(self._gradient_sides)
 
     def _input_sides(self, axis: int) -> tuple[int, int]:
         kernel = (self.kernel[axis] - 1) * self.dilation[axis]
@@ -54,8 +55,9 @@ class ConvGeometry:
         return max(0, -low), max(0, high - self.output[axis] + 1)
 
 
-def _halo(rows: tuple[int, int], columns: tuple[int, int]) -> Halo:
-    return (*rows, *columns)
+def halo_of(sides: Callable[[int], tuple[int, int]]) -> Halo:
+    """A halo, from its rows (or columns) before and after the map along an axis."""
+    return (*sides(0), *sides(1))
 
 
 def pack_order(source: np.ndarray, heights: tuple[int, ...]) -> np.ndarray:

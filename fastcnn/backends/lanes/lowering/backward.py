@@ -11,7 +11,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.linear import K_REDUCE
 from fastcnn.backends.lanes.lowering.elementwise import elementwise
 from fastcnn.backends.lanes.lowering.shared_forward import lowering_of
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, union
+from fastcnn.backends.lanes.planning.buffers import Buffer, union
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import element_columns
@@ -254,10 +254,9 @@ class Backward:
         self, group: Group, weights: int, biases: int
     ) -> tuple[dict[str, int], dict[str, int]]:
         """Columns of each block's weight gradient, followed by its bias gradient."""
-        block = -(-(weights + biases) // LANES) * LANES
-        partial = self.planner.allocate(block * self.planner.blocks)
-        bias = {"extra": partial + weights, "extra_block": block}
-        return {"extra": partial, "extra_block": block}, self.bias_sums.get(group.target, bias)
+        partial = self.planner.for_each_block(weights + biases)
+        bias = partial | {"extra": partial["extra"] + weights}
+        return partial, self.bias_sums.get(group.target, bias)
 
     def needs_sums(self, group: Group) -> bool:
         """Whether the sums of the output's gradient are needed, and not yet computed."""

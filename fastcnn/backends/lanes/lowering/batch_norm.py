@@ -18,7 +18,7 @@ from fastcnn.backends.lanes.kernels.norm import (
     K_NORM_SUMS,
 )
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 from fastcnn.backends.lanes.planning.rows import (
     element_columns,
@@ -64,8 +64,7 @@ def _forward(walk: "Forward", group: Group) -> None:
         if group.source in walk.moments:
             columns |= walk.moments[group.source]
         else:
-            block = -(-2 * x.channels // LANES) * LANES
-            columns |= {"extra": planner.allocate(block * planner.blocks), "extra_block": block}
+            columns |= planner.for_each_block(2 * x.channels)
             _emit(planner, f"{name}, sums", K_NORM_SUMS, columns, "", x=x)
         planner.emit(f"{name}, statistics", row(K_NORM_STATISTICS, **columns), whole=True)
     else:
@@ -108,13 +107,11 @@ def _backward(walk: "Backward", group: Group, grad: Buffer, other: Buffer | None
     if masks and (not trains or grad.offset in walk.shared):
         grad, masks = walk.rectify(group, grad), False
     if trains:
-        block = -(-2 * walk.values[group.source].channels // LANES) * LANES
         of_batch = node.takes_batch_statistics(planner.training)
         columns = {
             "batch": planner.statistics[group.target],
             "relu": int(group.relu and not group.adds),
-            "extra": planner.allocate(block * planner.blocks),
-            "extra_block": block,
+            **planner.for_each_block(2 * walk.values[group.source].channels),
             "w": gradient_offset(planner, group, "weight"),
             "bias": gradient_offset(planner, group, "bias"),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,

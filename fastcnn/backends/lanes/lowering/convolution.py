@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.norm import K_NORM_JOIN
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.pool import K_UNPOOL, winner_row
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
+from fastcnn.backends.lanes.planning.buffers import Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.rows import (
     element_columns,
@@ -45,8 +45,7 @@ def _forward(walk: "Forward", group: Group) -> None:
         columns |= _summand(walk, group, y).columns("m") | {"mode": L.ADDED}
     strips = _strips(walk, group)
     if strips:
-        size = -(-2 * y.channels * len(strips) // LANES) * LANES
-        sums = {"extra": planner.allocate(size * planner.blocks), "extra_block": size}
+        sums = planner.for_each_block(2 * y.channels * len(strips))
         walk.moments[group.target] = sums
         columns |= sums | {"moments": 1}
     task = _named_task(walk, group, "convolution")
@@ -186,15 +185,13 @@ def _before_pooling(walk: "Backward", group: Group, pooled: Buffer, bias: dict[s
         f"{node.name}: gradients of pooling and bias",
         row(
             K_UNPOOL,
-            **grad.columns("x"),
-            **pooled.columns("y"),
+            **grad.channel_columns("x"),
+            **pooled.channel_columns("y"),
             **walk.winners[group.target].columns("m"),
             channels=grad.channels,
             positions=len(h) // 4,
             x_table=planner.table(grad.at(h, w)),
             y_table=planner.table(pooled.pixels()),
-            x_channel=grad.channel,
-            y_channel=pooled.channel,
             **bias,
         ),
     )

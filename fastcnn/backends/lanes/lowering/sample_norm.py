@@ -73,8 +73,7 @@ def _parameter_rows(
     columns = set_columns(planner, sets, others, x=walk.values[group.source], y=grad)
     columns["groups"] = 0
     numbers = np.concatenate(sets.number(sets.set_numbers(), others))
-    block = -(-2 * count // LANES) * LANES
-    partial = planner.allocate(block * planner.blocks)
+    partial = planner.for_each_block(2 * count)
     planner.emit(
         f"{group.node.name}: gradients of weight and bias",
         row(
@@ -82,8 +81,8 @@ def _parameter_rows(
             **columns,
             **statistics,
             out=count,
-            m=partial,
-            m_block=block,
+            m=partial["extra"],
+            m_block=partial["extra_block"],
             m_table=planner.table(numbers),
             w=offsets["weight"],
             bias=offsets["bias"],
@@ -91,8 +90,8 @@ def _parameter_rows(
     )
     for target in offsets.values():
         if target >= 0:
-            walk.sum_blocks(group, target, {"extra": partial, "extra_block": block}, count)
-            partial += count
+            walk.sum_blocks(group, target, partial, count)
+            partial = partial | {"extra": partial["extra"] + count}
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:

@@ -90,10 +90,17 @@ class Buffer:
         """The program columns that address this buffer as X, Y or M."""
         return {name: self.offset, f"{name}_block": self.block, f"{name}_slot": self.slot}
 
+    def channel_columns(self, name: str) -> dict[str, int]:
+        """The same, and the step from channel to channel."""
+        return self.columns(name) | {f"{name}_channel": self.channel}
+
     def map_columns(self, name: str, down: int = 1) -> dict[str, int]:
-        """The same, and the steps from channel to channel and over ``down`` rows."""
-        steps = {f"{name}_channel": self.channel, f"{name}_row": down * self.row}
-        return self.columns(name) | steps
+        """The same, and the step over ``down`` rows."""
+        return self.channel_columns(name) | {f"{name}_row": down * self.row}
+
+    def of_lanes(self, lanes: np.ndarray) -> np.ndarray:
+        """Offset of each channel, if lanes hold channels, which are counted through all vectors."""
+        return lanes // LANES * self.channel + lanes % LANES
 
 
 def union(a: Halo, b: Halo) -> Halo:

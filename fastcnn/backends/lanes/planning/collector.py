@@ -86,7 +86,6 @@ class Collector:
 
         Parameters
         ----------
-        units : int
         maps : list of (Buffer, bool)
             The maps that it accesses, whose channels belong to the units in order, and whether it
             writes them.

@@ -50,8 +50,6 @@ class Planner(Layouts, Collector):
 
     Parameters
     ----------
-    network : Banded
-    batch : int
     parameters : dict of str to (offset, shape)
         Position of each parameter in the flat array.
     workers : int
@@ -206,6 +204,11 @@ class Planner(Layouts, Collector):
         offset = self.size
         self.size += whole(floats, LANES)
         return offset
+
+    def for_each_block(self, floats: int) -> dict[str, int]:
+        """Columns of EXTRA with some floats for each block of the batch."""
+        size = whole(floats, LANES)
+        return {"extra": self.allocate(size * self.blocks), "extra_block": size}
 
     def with_scratch(self, values: np.ndarray, floats: int) -> np.ndarray:
         """Give a row per-thread scratch as Z; all rows share the same memory."""

@@ -52,7 +52,6 @@ def element_columns(planner: "Planner", **buffers: "Buffer") -> dict[str, int]:
     some = next(iter(buffers.values()))
     columns = {"channels": some.channels, "positions": some.height * some.width}
     for name, buffer in buffers.items():
-        columns |= buffer.columns(name)
+        columns |= buffer.channel_columns(name)
         columns[f"{name}_table"] = planner.table(buffer.pixels())
-        columns[f"{name}_channel"] = buffer.channel
     return columns

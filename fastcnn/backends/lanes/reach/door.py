@@ -34,7 +34,6 @@ def check_program(
 
     Parameters
     ----------
-    parameters, gradient : ndarray of float32
     running : mapping of str to sequence of ndarray
         Running mean and variance of each batch normalisation.
 
@@ -139,7 +138,6 @@ def check_run(
     batch : int
         Maximum samples of a pass.
     schedule : ndarray of int64, shape (passes, 5)
-    images : ndarray of uint8 or float32
     arrays : dict of str to ndarray
         All other arrays, by the names in :data:`TYPES`.
 

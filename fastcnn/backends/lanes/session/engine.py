@@ -67,7 +67,6 @@ class Engine:
     ----------
     parameters : ndarray of float32
         The network's flat parameters; updates change it in place.
-    places : dict of str to (offset, shape)
     running : mapping of str to (mean, variance, number of batches), optional
         Running statistics by the state key of the mean; a training run changes them in place.
     **options

@@ -24,7 +24,6 @@ def run_or_fall_back(
     ----------
     on_engine : callable
         May raise ``Unsupported``.
-    on_im2col : callable
     *alone : ndarray
         The arrays of a function called alone. The engine accepts non-empty float32, but users pass
         numpy's default type, too: the fallback is not a warning.

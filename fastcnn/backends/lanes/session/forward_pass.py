@@ -49,11 +49,8 @@ class Pass:
 
     Parameters
     ----------
-    program : Program
     parameters : ndarray of float32
         Read by its rows.
-    threads : int
-    group : Team, optional
     arena : ndarray of float32, optional
         Initial contents of the arena, such as packed weights, which runs only read. The first run
         uses it directly, concurrent ones use copies.

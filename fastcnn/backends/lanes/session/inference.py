@@ -45,7 +45,6 @@ class Inference:
         The parameters as one array, of which ``places`` has each one's offset and shape.
     most : int
         Samples of the largest batch that is run at a time, up to the last of ``BATCHES``.
-    threads : int
 
     Raises
     ------

@@ -131,7 +131,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
         return row(
             K_CONV,
             **x.columns("x"),
-            **y.columns("y"),
+            **y.channel_columns("y"),
             **({"bias": -1} | columns),
             **phase_columns(planner, some, before.tolist()),
             w=packed,
@@ -141,7 +141,6 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
             groups=g.groups,
             channels=channels,
             x_group=group_inputs * x.channel,
-            y_channel=y.channel,
         )
 
     accesses = [

@@ -148,12 +148,10 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     }
     turn = row(
         K_TURN,
-        **x.columns("x"),
-        **grad.columns("y"),
+        **x.channel_columns("x"),
+        **grad.channel_columns("y"),
         x_table=planner.table(x_pixels),
         y_table=planner.table(y_pixels),
-        x_channel=x.channel,
-        y_channel=grad.channel,
         **sizes,
     )
     sums = taps * ROWS * inputs

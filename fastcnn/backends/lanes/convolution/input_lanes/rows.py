@@ -60,17 +60,14 @@ def weight_gradient(
     group = np.arange(together)[:, None]
     sums = np.arange(taps) * LANES
     count = outputs * inputs
-    partial = {
-        "extra": planner.allocate(taps * count * planner.blocks),
-        "extra_block": taps * count,
-    }
+    partial = planner.for_each_block(taps * count)
     pixels = x.at(*np.meshgrid(rows, columns, indexing="ij")).ravel()
     positions = grad.pixels()
     table = np.stack(strips, axis=1)
     parts = strip_count(min(height * width // LEAST, len(tops)), x, grad)
     common = dict(
-        **x.columns("x"),
-        **grad.columns("y"),
+        **x.channel_columns("x"),
+        **grad.channel_columns("y"),
         **partial,
         m=biases["extra"] if biases else -1,
         m_block=biases["extra_block"] if biases else 0,
@@ -82,8 +79,6 @@ def weight_gradient(
         s_table=planner.table((h * down * len(columns) + w * along) * PIXEL),
         tap_table=planner.table(group * room + inside * PIXEL),
         m_table=planner.table(group * LANES * taps + sums),
-        x_channel=x.channel,
-        y_channel=grad.channel,
         in_=inputs,
     )
 

@@ -102,11 +102,9 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     taps = (c * along + phase) * each + kh * x_tiles + piece
     values = row(
         K_WINOGRAD1D_GRADIENT if g.dilation[1] == 1 else K_WINOGRAD1D_DILATED_GRADIENT,
-        **x.columns("x"),
-        **grad.columns("y"),
+        **x.channel_columns("x"),
+        **grad.channel_columns("y"),
         **partial,
-        x_channel=x.channel,
-        y_channel=grad.channel,
         channels=channels,
         out=inputs * of_input,
         top=g.padding[0],
@@ -227,12 +225,10 @@ def _emit(
     sizes = {"in": inputs, "out": padded}
     values = row(
         kernel,
-        **x.columns("x"),
-        **y.columns("y"),
+        **x.channel_columns("x"),
+        **y.channel_columns("y"),
         **({"bias": -1} | columns),
         w=packed,
-        x_channel=x.channel,
-        y_channel=y.channel,
         channels=outputs,
         tap_table=planner.table((c * each + kh * x_tiles + piece) * LANES, 1),
         v_table=planner.table((line * down * x_tiles + t) * LANES, 1),

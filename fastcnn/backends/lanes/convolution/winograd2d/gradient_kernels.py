@@ -59,12 +59,17 @@ AHEAD = OUTPUTS * LANES
 CLOSED = 4
 
 
-def gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int, own: bool) -> int:
-    """Floats of a gradient's scratch memory, with ``together`` inputs and outputs at a time."""
-    sums = PRODUCTS * (together[0] * together[1] + STAGGER)
+def gradient_room(
+    inputs: int, together: tuple[int, int], strip: int, tiles: int, own: bool, products=PRODUCTS
+) -> int:
+    """Floats of a gradient's scratch memory, with ``together`` inputs and outputs at a time.
+
+    With ``own``, it also has the sums.
+    """
+    sums = products * (together[0] * together[1] + STAGGER)
     if strip < tiles:
         sums *= -(-inputs // together[0])
-    transforms = sum(together) // LANES * strip * TILE
+    transforms = sum(together) // LANES * strip * products * PRODUCT
     return transforms + TILE_PIXELS * PIXEL + (sums if own else 0)
 
 

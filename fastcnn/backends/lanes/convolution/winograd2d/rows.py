@@ -48,7 +48,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carrie
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.linear import K_REDUCE_KERNELS
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, whole
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
 
@@ -66,29 +66,18 @@ STRIDED_STRIP, STRIDED_INPUTS, STRIDED_OUTPUTS = 8 * 1024, 64, 64
 
 @dataclass(frozen=True)
 class Tiling:
-    """A convolution as a product of transforms.
+    """A convolution as a product of transforms."""
 
-    Attributes
-    ----------
-    source : ndarray of int, shape (outputs, inputs)
-        Index of the first weight of each kernel.
-    padding : tuple of int
-    size : tuple of int
-        Rows and columns of the output map.
-    step : int
-        Rows and columns that a tile writes.
-    transform : Transform
-    dilation : tuple of int
-    flipped : bool
-        Whether the kernels are flipped.
-    """
-
+    #: Shape (outputs, inputs). Index of the first weight of each kernel.
     source: np.ndarray
     padding: tuple[int, ...]
+    #: Rows and columns of the output map.
     size: tuple[int, ...]
+    #: Rows and columns that a tile writes.
     step: int = OUTPUTS
     transform: Transform = TRANSFORMS[1]
     dilation: tuple[int, ...] = (1, 1)
+    #: Whether the kernels are flipped.
     flipped: bool = False
 
     def first(self) -> np.ndarray:
@@ -250,7 +239,7 @@ def weights(
 ) -> dict[str, int]:
     """Request the transform of weights before a run; return the columns that address the result."""
     order = pack_order(source, HEIGHTS)
-    padded = -(-order.size // LANES) * LANES + STAGGER
+    padded = whole(order.size, LANES) + STAGGER
     packed = planner.allocate(PRODUCTS * padded)
     sizes: dict[str, int] = {"in": order.size, "out": padded, "down": transform.stride}
     table = planner.table(order, LANES)
@@ -294,17 +283,21 @@ def weight_gradient(
     inputs, outputs = g.group_inputs, g.out_channels
     stride = g.stride[0]
     first = first_outputs(g.output, g.dilation)
-    lanes = -(-outputs // LANES) * LANES
-    count = lanes * inputs
-    partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
+    count = whole(outputs, LANES) * inputs
+    partial = planner.for_each_block(9 * count)
     sizes: dict[str, int] = {"in": count}
     # Threads without a block of their own share the six rows of one, or its four phases.
     own = planner.blocks % planner.workers == 0
     if stride == 1:
-        together, strip = gradient_strip(inputs, outputs, len(first))
+        together = channels_together((inputs, outputs), (GRADIENT_INPUTS, GRADIENT_OUTPUTS))
+        large = inputs * together[1] > LARGE_SUMS
+        most, vectors = (len(first), LARGE_STRIP) if large else (GRADIENT_TILES, GRADIENT_STRIP)
+        strip = even_strip(len(first), min(vectors // (PRODUCTS * sum(together)), most))
         size = gradient_room(inputs, together, strip, len(first), own)
     else:
-        together, strip = strided_gradient_strip(inputs, outputs, len(first))
+        together = channels_together((inputs, outputs), (STRIDED_INPUTS, STRIDED_OUTPUTS))
+        vectors = LARGEST * sum(together) + TILE_PIXELS * together[1]
+        strip = even_strip(len(first), STRIDED_STRIP // vectors)
         size = strided_gradient_room(inputs, together, strip, own)
     pooled = 2 if winners else 1
     more: dict[str, int] = {"bias": -1} if stride == 1 else {}
@@ -355,27 +348,15 @@ def weight_gradient(
     planner.reductions.append((f"{name}: sum gradients", values))
 
 
-def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, int], int]:
-    """Channels of either side that a weight gradient processes at a time, and tiles of a strip."""
-    together = (
-        min(-(-inputs // LANES) * LANES, GRADIENT_INPUTS),
-        min(-(-outputs // LANES) * LANES, GRADIENT_OUTPUTS),
-    )
-    large = inputs * together[1] > LARGE_SUMS
-    most, vectors = (tiles, LARGE_STRIP) if large else (GRADIENT_TILES, GRADIENT_STRIP)
-    strip = max(1, min(vectors // (PRODUCTS * sum(together)), most, tiles))
-    return together, -(-tiles // -(-tiles // strip))
+def channels_together(channels: tuple[int, int], most: tuple[int, int]) -> tuple[int, int]:
+    """Channels of either side that a weight gradient processes at a time."""
+    return min(whole(channels[0], LANES), most[0]), min(whole(channels[1], LANES), most[1])
 
 
-def strided_gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, int], int]:
-    """The same for stride 2."""
-    together = (
-        min(-(-inputs // LANES) * LANES, STRIDED_INPUTS),
-        min(-(-outputs // LANES) * LANES, STRIDED_OUTPUTS),
-    )
-    vectors = LARGEST * sum(together) + TILE_PIXELS * together[1]
-    strip = max(1, min(STRIDED_STRIP // vectors, tiles))
-    return together, -(-tiles // -(-tiles // strip))
+def even_strip(tiles: int, most: int) -> int:
+    """Tiles of a strip, if possible at most some: all strips but the last have as many."""
+    strip = max(1, min(most, tiles))
+    return -(-tiles // -(-tiles // strip))
 
 
 def strips_of_unit(tiles: int) -> tuple[int, int]:

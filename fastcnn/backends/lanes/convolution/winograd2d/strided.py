@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, halo_of
 from fastcnn.backends.lanes.convolution.winograd import (
     OUTPUTS,
     Matrix,
@@ -42,20 +42,14 @@ LARGEST = EVENS * EVENS
 
 
 class Transform(NamedTuple):
-    """Everything that depends on the stride.
-
-    Attributes
-    ----------
-    stride : int
-    side, products : int
-        Pixels of a tile of the input in each direction; products of a tile.
-    input, output : int
-        Vector operations of a tile's transforms, for a block of channels.
-    """
+    """Everything that depends on the stride."""
 
     stride: int
+    #: Pixels of a tile of the input in each direction.
     side: int
+    #: Products of a tile.
     products: int
+    #: Vector operations of a tile's transforms, for a block of channels.
     input: int
     output: int
 
@@ -105,12 +99,12 @@ def _tile_halo(
     source: tuple[int, ...],
     target: tuple[int, ...],
 ) -> Halo:
-    sides = []
-    for axis in (0, 1):
-        last = transform.stride * tile_starts(target[axis], g.dilation[axis])[-1]
+    def sides(axis: int) -> tuple[int, int]:
+        last = transform.stride * int(tile_starts(target[axis], g.dilation[axis])[-1])
         after = last + g.dilation[axis] * (transform.side - 1) - padding[axis] - source[axis] + 1
-        sides += [max(0, padding[axis]), max(0, int(after))]
-    return (sides[0], sides[1], sides[2], sides[3])
+        return max(0, padding[axis]), max(0, after)
+
+    return halo_of(sides)
 
 
 def first_gradient(padding: int) -> int:
@@ -120,12 +114,13 @@ def first_gradient(padding: int) -> int:
 
 def transposed_halo(g: ConvGeometry) -> Halo:
     """Padding of the output's gradient that tiles of 8x8 pixels of the input read."""
-    sides = []
-    for axis in (0, 1):
+
+    def sides(axis: int) -> tuple[int, int]:
         first = first_gradient(g.padding[axis])
         last = first + OUTPUTS * (-(-g.input[axis] // (2 * OUTPUTS)) - 1) + EVENS - 1
-        sides += [max(0, -first), max(0, last - g.output[axis] + 1)]
-    return (sides[0], sides[1], sides[2], sides[3])
+        return max(0, -first), max(0, last - g.output[axis] + 1)
+
+    return halo_of(sides)
 
 
 def transformed_weights(weight: np.ndarray, transform: Transform) -> np.ndarray:

@@ -7,6 +7,7 @@ sums over the batch are added to the gradient directly, and blocks have no parti
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     TILE_PIXELS,
+    gradient_room,
     products_of_samples,
     transform_gradients,
     transform_inputs,
@@ -25,11 +26,7 @@ TAPS_OF_KERNEL = 9
 
 def batch_gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int) -> int:
     """Floats of a thread's scratch memory, with ``together`` inputs and outputs at a time."""
-    sums = PRODUCTS * (together[0] * together[1] + STAGGER)
-    if strip < tiles:
-        sums *= -(-inputs // together[0])
-    transforms = sum(together) // LANES * strip * TILE
-    return transforms + (TILE_PIXELS + TAPS_OF_KERNEL) * PIXEL + sums
+    return gradient_room(inputs, together, strip, tiles, own=True) + TAPS_OF_KERNEL * PIXEL
 
 
 @linked

@@ -4,6 +4,7 @@ from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     GRADIENT_TILE,
     TILE_PIXELS,
+    gradient_room,
     products_of_samples,
     turn_tile,
 )
@@ -28,13 +29,11 @@ NARROW_BACK, WIDE_BACK = phase_weight_gradient_tile.sized(2), phase_weight_gradi
 ODD_ROWS, ODD_COLUMNS = (tuple(odd) for odd in zip(*PHASES, strict=True))
 
 
-def gradient_room(factors: int, inputs: int, together: tuple[int, int], strip: int, tiles: int):
+def phases_gradient_room(
+    factors: int, inputs: int, together: tuple[int, int], strip: int, tiles: int
+) -> int:
     """Floats of scratch memory, with ``together`` inputs and outputs at a time."""
-    sums = factors * (together[0] * together[1] + STAGGER)
-    if strip < tiles:
-        sums *= -(-inputs // together[0])
-    transforms = sum(together) // LANES * strip * factors * PRODUCT
-    return transforms + TILE_PIXELS * PIXEL + sums + LANES
+    return gradient_room(inputs, together, strip, tiles, own=True, products=factors) + LANES
 
 
 @linked

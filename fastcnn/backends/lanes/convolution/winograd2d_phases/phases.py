@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, halo_of
 from fastcnn.backends.lanes.convolution.winograd import EXACT, OUTPUTS, tile_starts, transforms
 from fastcnn.backends.lanes.planning.buffers import Halo
 
@@ -66,17 +66,11 @@ def products_of_phase(g: ConvGeometry, phase: tuple[int, int]) -> np.ndarray:
 
 
 class Stretch(NamedTuple):
-    """The rows (or columns) of one phase of the input: ``first``, ``first + 2``, ...
-
-    Attributes
-    ----------
-    first, pixels : int
-    source : int
-        First row of the output's gradient that its first tile reads.
-    """
+    """The rows (or columns) of one phase of the input: ``first``, ``first + 2``, ..."""
 
     first: int
     pixels: int
+    #: First row of the output's gradient that its first tile reads.
     source: int
 
 
@@ -97,23 +91,24 @@ def transposed_phases(g: ConvGeometry) -> Iterator[tuple[tuple[int, int], Stretc
 
 def input_halo(g: ConvGeometry) -> Halo:
     """Padding of the input that whole tiles read."""
-    sides: list[int] = []
-    for axis in (0, 1):
+
+    def sides(axis: int) -> tuple[int, int]:
         last = 2 * (int(tile_starts(g.output[axis])[-1]) + half(g) + OUTPUTS - 2) + 1
-        sides += [max(0, g.padding[axis]), max(0, last - g.padding[axis] - g.input[axis] + 1)]
-    return (sides[0], sides[1], sides[2], sides[3])
+        return max(0, g.padding[axis]), max(0, last - g.padding[axis] - g.input[axis] + 1)
+
+    return halo_of(sides)
 
 
 def transposed_halo(g: ConvGeometry) -> Halo:
     """Padding of the output's gradient that the transpose's tiles read."""
-    sides: list[int] = []
-    for axis in (0, 1):
+
+    def sides(axis: int) -> tuple[int, int]:
         before = after = 0
-        for odd in (0, 1):
-            found = stretch(g, axis, odd)
+        for found in (stretch(g, axis, odd) for odd in (0, 1)):
             if found.pixels > 0:
                 last = int(tile_starts(found.pixels)[-1]) + half(g) + OUTPUTS - 2
                 before = max(before, -found.source)
                 after = max(after, found.source + last - g.output[axis] + 1)
-        sides += [before, after]
-    return (sides[0], sides[1], sides[2], sides[3])
+        return before, after
+
+    return halo_of(sides)

@@ -10,7 +10,9 @@ from fastcnn.backends.lanes.convolution.winograd2d.reach import (
     outputs_of_tiles,
     tiles_of,
 )
-from fastcnn.backends.lanes.convolution.winograd2d_phases.gradient_kernels import gradient_room
+from fastcnn.backends.lanes.convolution.winograd2d_phases.gradient_kernels import (
+    phases_gradient_room,
+)
 from fastcnn.backends.lanes.convolution.winograd2d_phases.phases import PHASES
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, parameters
@@ -67,6 +69,6 @@ def gradient(r: Reach, half: int) -> Touches:
     y = tiles_of(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS)
     yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
     sizes = points(half) ** 2, inputs, together, r.count(L.TAPS, 1), r[L.POSITIONS]
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), gradient_room(*sizes))
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), phases_gradient_room(*sizes))
     weights = rows * width * (-(-outputs // LANES) * LANES) * (inputs // len(PHASES))
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), weights)

@@ -4,17 +4,18 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.task import Task
-from fastcnn.backends.lanes.convolution.winograd import (
-    OUTPUTS,
-    STAGGER,
-    first_outputs,
-    outputs_left,
-    points,
-)
+from fastcnn.backends.lanes.convolution.winograd import STAGGER, first_outputs, outputs_left, points
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import moment_room, strip_room
-from fastcnn.backends.lanes.convolution.winograd2d.rows import strips_of_unit
+from fastcnn.backends.lanes.convolution.winograd2d.rows import (
+    channels_together,
+    even_strip,
+    strips_of_unit,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.rows import moment_strips as moment_strips
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS
-from fastcnn.backends.lanes.convolution.winograd2d_phases.gradient_kernels import gradient_room
+from fastcnn.backends.lanes.convolution.winograd2d_phases.gradient_kernels import (
+    phases_gradient_room,
+)
 from fastcnn.backends.lanes.convolution.winograd2d_phases.phases import (
     PHASES,
     half,
@@ -31,19 +32,11 @@ from fastcnn.backends.lanes.convolution.winograd2d_phases.records import (
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.linear import K_REDUCE_KERNELS
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, whole
 
 #: Vectors of a weight gradient's strip, and the channels of either side that are transformed at a
 #: time.
 GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 16 * 1024, 32, 128
-
-
-def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
-    """Pixels of each strip of a product's output."""
-    pixels = outputs_left(g.output, first_outputs(g.output)).clip(max=OUTPUTS).prod(axis=1)
-    strip, strips = strips_of_unit(len(pixels))
-    each = strip * strips
-    return [int(pixels[first : first + each].sum()) for first in range(0, len(pixels), each)]
 
 
 def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
@@ -114,7 +107,7 @@ def _weights(task: Task, source: np.ndarray, flipped: bool) -> dict[str, int]:
     """Request the transform of weights before a run; return the columns that address the result."""
     planner, g = task.planner, task.g
     order = pack_order(source, HEIGHTS)
-    padded = -(-order.size // LANES) * LANES + STAGGER
+    padded = whole(order.size, LANES) + STAGGER
     count = points(half(g)) ** 2
     packed = planner.allocate(count * padded)
     values = row(
@@ -138,8 +131,7 @@ def _weights(task: Task, source: np.ndarray, flipped: bool) -> dict[str, int]:
 
 def _emit(task: Task, x: Buffer, y: Buffer, columns: dict[str, int], found: dict[str, int]) -> None:
     strip, strips = strips_of_unit(columns["positions"])
-    places = {"bias": -1, **x.columns("x"), **y.columns("y")}
-    places |= {"x_channel": x.channel, "y_channel": y.channel} | found | columns
+    places = {"bias": -1, **x.channel_columns("x"), **y.channel_columns("y")} | found | columns
     values = row(K_PRODUCT[half(task.g)], **places, taps=strip, groups=strips)
     size = strip_room(found["in"], strip, points(half(task.g)) ** 2)
     size += moment_room(found["channels"])
@@ -151,10 +143,12 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     planner, name, g, weight = task
     inputs, outputs, taps = g.group_inputs, g.out_channels, g.kernel[0] * g.kernel[1]
     first = first_outputs(g.output)
-    count = -(-outputs // LANES) * LANES * inputs
-    partial = {"extra": planner.allocate(taps * count * planner.blocks)}
-    partial["extra_block"] = taps * count
-    together, strip = gradient_strip(g, len(first))
+    count = whole(outputs, LANES) * inputs
+    partial = planner.for_each_block(taps * count)
+    products = points(half(g)) ** 2
+    channels = len(PHASES) * inputs, outputs
+    together = channels_together(channels, (GRADIENT_INPUTS, GRADIENT_OUTPUTS))
+    strip = even_strip(len(first), GRADIENT_STRIP // (products * sum(together)))
     values = row(
         K_GRADIENT[half(g)],
         **x.map_columns("x", 2),
@@ -174,20 +168,9 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         phase_table=planner.table(phases_of_products(g) * inputs),
         spacing=2 * x.pixel,
     )
-    products = points(half(g)) ** 2
-    size = gradient_room(products, len(PHASES) * inputs, together, strip, len(first))
+    size = phases_gradient_room(products, len(PHASES) * inputs, together, strip, len(first))
     planner.emit(f"{name}: weight gradient", planner.with_scratch(values, size))
     sizes = {"in": count, "channels": outputs, "down": inputs, "taps": taps}
     planner.reductions.append(
         (f"{name}: sum gradients", row(K_REDUCE_KERNELS, w=weight, **partial, **sizes))
     )
-
-
-def gradient_strip(g: ConvGeometry, tiles: int) -> tuple[tuple[int, int], int]:
-    """Channels of either side that a weight gradient processes at a time, and tiles of a strip."""
-    together = (
-        min(-(-len(PHASES) * g.group_inputs // LANES) * LANES, GRADIENT_INPUTS),
-        min(-(-g.out_channels // LANES) * LANES, GRADIENT_OUTPUTS),
-    )
-    strip = max(1, min(GRADIENT_STRIP // (points(half(g)) ** 2 * sum(together)), tiles))
-    return together, -(-tiles // -(-tiles // strip))
