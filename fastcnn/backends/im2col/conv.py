@@ -70,7 +70,6 @@ def conv2d_backward(
     output_mask: Mask = ALL,
 ) -> tuple[Any, Any, Any]:
     """``dW = dy columns^T``, ``dx = col2im(W^T dy)``, ``db`` the sum of dy over all positions."""
-    arguments = (stride, padding, dilation, groups)
     wants_x, wants_weight, wants_bias = output_mask
     window = Window(weight.shape[2:], stride, padding, dilation)
     grad_output = _samples_first(_channels_first(grad_output))
@@ -82,8 +81,8 @@ def conv2d_backward(
         dy, pixels = _channels_first(grad_output), _channels_first(x) if wants_weight else None
         return *_from_columns_of_dy(dy, pixels, weight, over_dy, x.shape[2:]), grad_bias
     return (
-        input_gradient(grad_output, weight, x.shape, *arguments) if wants_x else None,
-        weight_gradient(grad_output, x, weight, *arguments) if wants_weight else None,
+        input_gradient(grad_output, weight, x.shape, window, groups) if wants_x else None,
+        weight_gradient(grad_output, x, weight, window, groups) if wants_weight else None,
         grad_bias,
     )
 
@@ -109,14 +108,11 @@ def input_gradient(
     grad_output: np.ndarray,
     weight: np.ndarray,
     shape: tuple[int, ...],
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    window: Window,
     groups: int,
 ) -> np.ndarray:
     """``dx = col2im(W^T dy)`` for an input of ``shape``: the transposed convolution of dy."""
     dy = _channels_first(grad_output)
-    window = Window(weight.shape[2:], stride, padding, dilation)
     if groups == 1 and are_compiled(dy, weight):
         matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
         if window.is_point(shape[2:], dy.shape[2:]):
@@ -140,17 +136,10 @@ def input_gradient(
 
 
 def weight_gradient(
-    grad_output: np.ndarray,
-    x: np.ndarray,
-    weight: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    grad_output: np.ndarray, x: np.ndarray, weight: np.ndarray, window: Window, groups: int
 ) -> np.ndarray:
     """``dW = dy columns^T``, in the shape of ``weight``."""
     dy = _channels_first(grad_output)
-    window = Window(weight.shape[2:], stride, padding, dilation)
     if groups == 1 and are_compiled(x, dy):
         _, gradient = pass_over(_channels_first(x), window, dy.shape[2:], other=dy)
         return gradient.reshape(weight.shape)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output
+from fastcnn.backends.im2col.columns import Window
 from fastcnn.backends.im2col.conv import bias_gradient, conv2d, input_gradient, weight_gradient
 from fastcnn.backends.one_row import on_sequences
 
@@ -19,10 +20,10 @@ def conv_transpose2d(
     groups: int,
 ) -> np.ndarray:
     """``y = col2im(W^T x) + b``."""
-    window = (weight.shape[2:], stride, padding, dilation, output_padding)
-    size = conv_transpose_output(x.shape[2:], *window)
+    window = Window(weight.shape[2:], stride, padding, dilation)
+    size = conv_transpose_output(x.shape[2:], *window, output_padding)
     shape = (len(x), weight.shape[1] * groups, *size)
-    y = input_gradient(x, weight, shape, stride, padding, dilation, groups)
+    y = input_gradient(x, weight, shape, window, groups)
     if bias is not None:
         y += bias[:, None, None]
     return y
@@ -40,10 +41,10 @@ def conv_transpose2d_backward(
     groups: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``dx`` is the convolution of dy; ``dw`` is its weight gradient, with dy as the input."""
-    arguments = (stride, padding, dilation, groups)
+    window = Window(weight.shape[2:], stride, padding, dilation)
     # Output rows added by output padding alone are beyond the last window.
     return (
-        conv2d(grad_output, weight, None, *arguments)[:, :, : x.shape[2], : x.shape[3]],
-        weight_gradient(x, grad_output, weight, *arguments),
+        conv2d(grad_output, weight, None, *window[1:], groups)[:, :, : x.shape[2], : x.shape[3]],
+        weight_gradient(x, grad_output, weight, window, groups),
         bias_gradient(grad_output),
     )

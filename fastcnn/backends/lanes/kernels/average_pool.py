@@ -150,7 +150,7 @@ def spread_reach(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
             yield r.pixels(name, positions)
         yield r.pixels("Y", visits)
         yield arena("Z", r.along(visits, 1) + r[L.Z], 1)
-        yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
+        yield r.floats("SCALE", numbers)
 
     return touches
 

@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.kernels.sampling import K_MOVE
 from fastcnn.backends.lanes.planning.bands import ROWS, Cut, Extension
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches
 from fastcnn.codegen import linked, simd
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _reach(r: Reach) -> Touches:
         lanes = lanes[lanes >= 0] + x
         yield r.pixels("X", Range.of(lanes, lanes + lengths.max()), 1)
     yield r.pixels("Y", Range.of(runs[:, 1], runs[:, 1] + lengths))
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+    yield r.floats("SCALE", 1)
 
 
 K_GATHER_LANES = numbered(gather_lanes, "gather lanes", _cost, map_sizes, touches=_reach)

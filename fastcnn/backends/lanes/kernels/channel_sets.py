@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.record import numbered
 from fastcnn.backends.lanes.kernels.sets import group_sets, sums_of_two
 from fastcnn.backends.lanes.planning.rows import fused
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, parameters
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, parameters
 from fastcnn.backends.sample_sets import Sets
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import exp, log, sqrt
@@ -160,7 +160,7 @@ def _reach(r: Reach) -> Touches:
         r.among(L.MODE, (L.PROBABILITY, L.LOGARITHM))
         return
     r.among(L.MODE, (L.CENTRED, L.AROUND_ZERO))
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+    yield r.floats("SCALE", 1)
     for name, column in (("W", L.W), ("BIAS", L.BIAS)):
         if r[column] >= 0:
             yield parameters(name, r.along(sets, r.count(L.OUT)) + r[column], line)

@@ -8,7 +8,7 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.record import matrix_sizes, numbered
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, parameters
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, parameters
 from fastcnn.codegen import linked
 
 #: Rounding tolerance, so that a row that was already scaled is not scaled again.
@@ -37,7 +37,7 @@ def _cost(r: Row) -> Cost:
 
 def _reach(r: Reach) -> Touches:
     yield parameters("W", r.along(r.count(L.IN, 1) * r.count(L.OUT, 1), 1) + r[L.W])
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+    yield r.floats("SCALE", 1)
 
 
 K_LIMIT_NORMS = numbered(limit_norms, "largest norm", _cost, matrix_sizes, touches=_reach)

@@ -10,7 +10,7 @@ from fastcnn.backends.lanes.kernels.division import base, filled_lanes, map_shar
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import element_columns
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches
 from fastcnn.codegen import linked, simd
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def elements_reach(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
             ends = table + (run - 1 - left) * LANES
             yield r.pixels(name, Range.of(table, ends))
         if numbers:
-            yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
+            yield r.floats("SCALE", numbers)
 
     return touches
 

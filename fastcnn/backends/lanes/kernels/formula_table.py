@@ -24,7 +24,7 @@ from fastcnn.backends.lanes.kernels.record import (
     per_element,
     per_number,
 )
-from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, parameters
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, parameters
 from fastcnn.codegen import linked
 from fastcnn.codegen.identity import function_digest, is_own
 from fastcnn.codegen.simd import LANES
@@ -161,6 +161,6 @@ def _reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach], Touch
             yield from _learned(r)
         if what == "parameter":
             sums = r.along(r[L.CHANNELS] if r[L.MODE] else 1, 1)
-            yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
+            yield r.sums(sums)
 
     return touches

@@ -18,7 +18,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.planning.rows import element_columns
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import exp, log, minimum
 from fastcnn.errors import ProgramError
@@ -161,7 +161,7 @@ def _reach(*names: str, shares: bool = True) -> Callable[[Reach], Touches]:
         r.count(L.TAPS, 1)
         for name in names:
             yield r.pixels(name, r.count(L.POSITIONS, 1))
-        yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 3)
+        yield r.floats("SCALE", 3)
         if shares:
             kept = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
             places = kept + r.entries(L.M_TABLE, r[L.POSITIONS])
@@ -178,7 +178,7 @@ def _channel_reach(r: Reach) -> Touches:
     if not (blocks - 1) * LANES < r[L.IN] <= blocks * LANES:
         raise ProgramError(f"{r[L.IN]} channels in {blocks} blocks")
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), line_floats(blocks, r.count(L.TAPS, 1)))
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 3)
+    yield r.floats("SCALE", 3)
 
 
 K_RESPONSE = numbered(
@@ -220,8 +220,7 @@ def _columns(planner: "Planner", group: "Group") -> dict[str, int]:
 def _forward(walk: "Forward", group: "Group") -> None:
     planner = walk.planner
     x, y = walk.values[group.source], walk.output(group)
-    shape = (x.channels, x.height, x.width)
-    divisors = walk.kept[group.target] = planner.buffer(shape, passing=not planner.backward)
+    divisors = walk.kept[group.target] = planner.buffer(x.shape, passing=not planner.backward)
     columns = element_columns(planner, x=x, y=y, m=divisors) | _columns(planner, group)
     planner.emit(f"{group.node.name}: {group.operation}", row(K_RESPONSE, **columns))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_number
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen import vector_math as vm
 
@@ -295,7 +295,7 @@ def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
         yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
         yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
         read = numbers + (channels if by_channel else 0)
-        yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), read)
+        yield r.floats("SCALE", read)
 
     return touches
 

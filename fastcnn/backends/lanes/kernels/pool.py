@@ -18,7 +18,7 @@ from fastcnn.backends.lanes.kernels.windows import (
     window_sizes,
 )
 from fastcnn.backends.lanes.planning.rows import element_columns
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches
 from fastcnn.codegen import linked, simd
 from fastcnn.errors import ProgramError
 
@@ -173,8 +173,7 @@ def _max_gradient_reach(r: Reach) -> Touches:
     for name in "YM":
         yield r.pixels(name, Range.of(windows), steps="Y")
     if r[L.EXTRA] >= 0:
-        sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r.count(L.CHANNELS), 1)
-        yield arena("EXTRA", sums, 1)
+        yield r.sums(r.along(r.count(L.CHANNELS), 1))
 
 
 def _unpool_cost(r: Row) -> Cost:
@@ -186,8 +185,7 @@ def _unpool_reach(r: Reach) -> Touches:
     yield r.pixels("X", 4 * positions)
     for name in "YM":
         yield r.pixels(name, r.entries(L.Y_TABLE, positions), steps="Y")
-    sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r[L.CHANNELS], 1)
-    yield arena("EXTRA", sums, 1)
+    yield r.sums(r.along(r[L.CHANNELS], 1))
 
 
 K_MAX_POOL = numbered(max_pool, "max pool", _max_pool, window_sizes, touches=_max_reach)

@@ -85,6 +85,6 @@ def sets_reach(*names: str, weighted: bool = False) -> Callable[[Reach], Touches
             if r[getattr(L, place)] >= 0:
                 yield parameters(place, weights + r[getattr(L, place)])
         if "Z" not in names:
-            yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+            yield r.floats("SCALE", 1)
 
     return touches

@@ -240,7 +240,7 @@ class Backward:
         x, y = self.values[group.source], self.values[group.target]
         if not self.is_needed(group.source):
             return
-        grad = grad.reshaped(x.channels, x.height, x.width)
+        grad = grad.reshaped(*x.shape)
         if x.offset == y.offset and self.fits(group.source, grad):
             self.contributions.setdefault(group.source, []).append(grad)
             if group.target in self.masked and len(self.planner.readers[group.source]) == 1:

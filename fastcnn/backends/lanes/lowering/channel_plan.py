@@ -23,10 +23,7 @@ def plan_channels(
     planner = ChannelPlanner(graph, batch, workers, state)
     forward = ChannelForward(planner)
     normalisation = forward.input_row()
-    for place, group in enumerate(planner.groups):
-        planner.enter(group)
-        forward.add_group(group)
-        planner.release_read(place, forward.values)
+    forward.add_groups()
     forward.output_row()
     planner.place_scratch()
     output = forward.values[len(graph.nodes) - 1]

@@ -6,7 +6,7 @@ from fastcnn.backends.lanes.kernels.channel_move import K_MOVE, RUN
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.shared_forward import SharedForward, lowering_of
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, lane_blocks, map_shape
-from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, PlanarBuffer
+from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
 from fastcnn.backends.lanes.planning.grouping import Group
 
 
@@ -26,12 +26,8 @@ class ChannelValues(SharedForward):
 
     def keep(self, index: int, buffer: Buffer, lanes: np.ndarray) -> Buffer:
         """Register a node's output."""
-        if isinstance(buffer, PlanarBuffer):
-            channels = lanes * buffer.channel
-        else:
-            channels = lanes // LANES * buffer.channel + lanes % LANES
         self.values[index], self.lanes[index] = buffer, lanes
-        self.places[index] = (channels[:, None] + buffer.pixels()).ravel()
+        self.places[index] = buffer.places_of(lanes)
         return buffer
 
     def rename(self, group: Group) -> None:
@@ -87,9 +83,7 @@ class ChannelValues(SharedForward):
             return self.values[index]
         shape, halo = self.planner.shape(index), self.planner.halo(index)
         made = self.planner.buffer(shape, halo, passing)
-        c = np.arange(map_shape(shape)[0])
-        channels = c // LANES * made.channel + c % LANES
-        places = (channels[:, None] + made.pixels()).ravel()
+        places = made.places_of(np.arange(map_shape(shape)[0]))
         self.move("channels into lanes", index, self.places[index], made, places)
         return made
 

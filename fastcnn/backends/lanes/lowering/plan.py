@@ -23,7 +23,7 @@ from fastcnn.backends.lanes.lowering.backward import Backward
 from fastcnn.backends.lanes.lowering.forward import Forward
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.bands import Banded, in_bands
-from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer, map_shape
+from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.one_row import on_maps, with_one_row
@@ -98,10 +98,7 @@ def plan(
     )
     forward = Forward(planner)
     normalisation = forward.input_row()
-    for place, group in enumerate(planner.groups):
-        planner.enter(group)
-        forward.add_group(group)
-        planner.release_read(place, forward.values)
+    forward.add_groups()
     planner.bands = 0
     output = forward.values[len(graph.nodes) - 1]
     gradient, input_grad = None, None
@@ -177,11 +174,7 @@ def _add_losses(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradien
         return
     forward.gradient_row(gradient, "targets")
     for index, (weight, start, shape, counts, key) in enumerate(parts):
-        channels, height, width = map_shape(with_one_row(shape))
-        own, slope = (
-            buffer.part(start, channels * height * width).reshaped(channels, height, width)
-            for buffer in (output, gradient)
-        )
+        own, slope = (each.part_as(start, with_one_row(shape)) for each in (output, gradient))
         columns = {"mode": L.FURTHER if index else L.FIRST, "key": int(counts), "out": index}
         _add_loss(forward, key, own, slope, weight, **columns)
 
@@ -200,8 +193,7 @@ def _add_loss(
     channels, positions = output.channels, output.height * output.width
     flat, flat_gradient = output, gradient
     if output.halo != NO_HALO:
-        shape = (output.channels, output.height, output.width)
-        flat, flat_gradient = planner.buffer(shape), planner.buffer(shape)
+        flat, flat_gradient = planner.buffer(output.shape), planner.buffer(output.shape)
         copy(planner, "output", output, flat)
     if name in LOSSES:
         record = LOSSES[name]

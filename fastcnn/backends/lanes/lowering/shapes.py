@@ -22,7 +22,7 @@ def _flatten(walk: "Forward", group: Group) -> None:
     """A reshape of the same memory, unless the map has a halo."""
     x = y = walk.values[group.source]
     if x.halo != NO_HALO:
-        y = walk.planner.buffer((x.channels, x.height, x.width))
+        y = walk.planner.buffer(x.shape)
         copy(walk.planner, group.node.name, x, y)
     walk.values[group.target] = y.reshaped(x.channels * x.height * x.width, 1, 1)
 
@@ -61,14 +61,12 @@ def _unflatten_channels(walk: "ChannelForward", group: Group) -> None:
 
 def _input_part(walk: "Forward", group: Group) -> None:
     """The elements within the input, or a copy into a map with a halo."""
-    planner, (channels, height, width) = walk.planner, map_shape(group.node.output_shape)
-    first = group.node.arguments["start"]
-    part = walk.values[INPUT].part(first, channels * height * width)
-    part = part.reshaped(channels, height, width)
+    planner, node = walk.planner, group.node
+    part = walk.values[INPUT].part_as(node.arguments["start"], node.output_shape)
     if planner.halo(group.target) == NO_HALO:
         walk.values[group.target] = part
     else:
-        copy(planner, group.node.name, part, walk.output(group))
+        copy(planner, node.name, part, walk.output(group))
 
 
 def _input_part_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
@@ -78,10 +76,8 @@ def _input_part_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
     if INPUT not in walk.contributions:
         walk.contributions[INPUT] = [walk.planner.like(walk.values[INPUT])]
     (whole,) = walk.contributions[INPUT]
-    channels, height, width = map_shape(group.node.output_shape)
-    part = whole.part(group.node.arguments["start"], channels * height * width)
-    part = part.reshaped(channels, height, width)
-    copy(walk.planner, group.node.name, grad.reshaped(channels, height, width), part)
+    part = whole.part_as(group.node.arguments["start"], group.node.output_shape)
+    copy(walk.planner, group.node.name, grad.reshaped(*part.shape), part)
 
 
 def _input_part_channels(walk: "ChannelForward", group: Group) -> None:

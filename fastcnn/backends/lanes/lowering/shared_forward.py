@@ -14,6 +14,17 @@ class SharedForward:
     #: Each node's output.
     values: dict[int, Buffer]
 
+    def add_group(self, group: Group) -> None:
+        """Add a group's rows."""
+        raise NotImplementedError
+
+    def add_groups(self) -> None:
+        """Add the rows of all groups."""
+        for place, group in enumerate(self.planner.groups):
+            self.planner.enter(group)
+            self.add_group(group)
+            self.planner.release_read(place, self.values)
+
     def output(self, group: Group) -> Buffer:
         """The buffer that a group fills."""
         raise NotImplementedError

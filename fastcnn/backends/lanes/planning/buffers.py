@@ -34,6 +34,11 @@ class Buffer:
     slot: int = 0
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
+
+    @property
     def pixel(self) -> int:
         """Floats between adjacent pixels of a row."""
         return LANES
@@ -76,7 +81,7 @@ class Buffer:
 
     def reshaped(self, channels: int, height: int, width: int) -> "Buffer":
         """The same memory with another shape of equal size; there must not be a halo."""
-        if (channels, height, width) == (self.channels, self.height, self.width):
+        if (channels, height, width) == self.shape:
             return self
         if self.halo != NO_HALO or channels * height * width != self.size // LANES:
             raise ValueError(f"a buffer of {self} has no shape ({channels}, {height}, {width})")
@@ -85,6 +90,12 @@ class Buffer:
     def part(self, first: int, channels: int) -> "Buffer":
         """A range of its channels, in the same memory."""
         return replace(self, channels=channels, offset=self.offset + first * self.channel)
+
+    def part_as(self, first: int, shape: tuple[int, ...]) -> "Buffer":
+        """A range of its channels, of one element each, as a buffer of another shape."""
+        channels, height, width = map_shape(shape)
+        part = self.part(first, channels * height * width)
+        return part.reshaped(channels, height, width)
 
     def columns(self, name: str) -> dict[str, int]:
         """The program columns that address this buffer as X, Y or M."""
@@ -98,9 +109,13 @@ class Buffer:
         """The same, and the step over ``down`` rows."""
         return self.channel_columns(name) | {f"{name}_row": down * self.row}
 
-    def of_lanes(self, lanes: np.ndarray) -> np.ndarray:
-        """Offset of each channel, if lanes hold channels, which are counted through all vectors."""
+    def channels_in(self, lanes: np.ndarray) -> np.ndarray:
+        """Offsets of channels, each in a lane, which are counted through all vectors."""
         return lanes // LANES * self.channel + lanes % LANES
+
+    def places_of(self, lanes: np.ndarray) -> np.ndarray:
+        """Offsets of all elements of such channels."""
+        return (self.channels_in(lanes)[:, None] + self.pixels()).ravel()
 
 
 def union(a: Halo, b: Halo) -> Halo:

@@ -48,6 +48,10 @@ class PlanarBuffer(Buffer):
         """Floats between adjacent pixels of a row."""
         return 1
 
+    def channels_in(self, lanes: np.ndarray) -> np.ndarray:
+        """Offsets of channels, which are not in lanes."""
+        return lanes * self.channel
+
 
 class ChannelPlanner(Planner):
     """Reserves memory, packs weights and collects rows.

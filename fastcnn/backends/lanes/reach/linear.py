@@ -53,14 +53,14 @@ def bias_gradient(r: Reach) -> Touches:
 
 def reduce(r: Reach) -> Touches:
     sums = r.along(r.count(L.OUT), 1)
-    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
+    yield r.sums(sums)
     yield gradient("W", sums + r[L.W])
 
 
 def reduce_kernels(r: Reach) -> Touches:
     kernels, taps = r.count(L.IN) // LANES * LANES, r.count(L.TAPS)
     if kernels:
-        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), taps * kernels)
+        yield r.sums(0, taps * kernels)
         inputs, outputs = r.count(L.DOWN, 1), r.count(L.CHANNELS)
         if kernels != -(-outputs // LANES) * LANES * inputs:
             raise ProgramError(f"{kernels} sums of kernels of {outputs} by {inputs} channels")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touch, Touches, arena, parameters
+from fastcnn.backends.lanes.reach.ranges import Reach, Touch, Touches, arena, parameters
 
 
 def normalisation(
@@ -22,7 +22,7 @@ def normalisation(
             yield arena("BATCH", each + r[L.BATCH], 1)
         if sums:
             each = r.along(2, of_all) + r.along(channels, 1)
-            yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
+            yield r.sums(each)
         if learned is not None:
             yield learned("W", r.optional(L.W, channels))
             yield learned("BIAS", r.optional(L.BIAS, channels))
@@ -34,7 +34,7 @@ def join(r: Reach) -> Touches:
     strips = r.count(L.TAPS, 1)
     r.table(L.TAP_TABLE, strips)
     each = r.along(2 * r.count(L.CHANNELS) * strips, 1)
-    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
+    yield r.sums(each)
 
 
 def joined_gradient_sums(r: Reach) -> Touches:
@@ -47,7 +47,7 @@ def statistics(r: Reach) -> Touches:
     frozen = r.among(L.MODE, (L.OF_BATCH, L.FROZEN)) == L.FROZEN
     r.count(L.POSITIONS, 1)
     yield from normalisation(values=4, sums=not frozen, learned=parameters)(r)
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 2)
+    yield r.floats("SCALE", 2)
     running = 2 * r[L.CHANNELS]
     if frozen:
         yield arena("RUNNING", r.along(running, 1) + r[L.RUNNING], 1)

@@ -146,6 +146,15 @@ class Reach:
         channels = self.along(self.count(L.CHANNELS), step)
         return arena(name, self.buffer(getattr(L, name)) + channels + places, floats)
 
+    def floats(self, name: str, count: int) -> Touch:
+        """Some floats at the offset in a column."""
+        first = self[getattr(L, name)]
+        return arena(name, Range(first, first), count)
+
+    def sums(self, offsets: "Range | int", floats: int = 1) -> Touch:
+        """What EXTRA has for each block."""
+        return arena("EXTRA", self.blocks(L.EXTRA, L.EXTRA_BLOCK) + offsets, floats)
+
     def optional(self, column: int, count: int) -> Range:
         """Values at an offset, or none if it is negative."""
         return self.along(count, 1) + self[column] if self[column] >= 0 else NOTHING

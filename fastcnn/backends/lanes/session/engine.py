@@ -346,32 +346,24 @@ class Engine:
 def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
     """Run rows over one block; their kernels may need only a table with the single position 0."""
     entries, _ = load_kernels(rows, [dispatcher_source()])
-    nothing, one = np.zeros(1), np.zeros(1, np.int64)
-    fields = {"A": arena, "T": np.zeros(1, np.int32), "order": one}
+    steps = {
+        # One pass, with neither a loss nor an update.
+        **{name: _one_zero(kind) for name, kind in dispatcher.KINDS.items()},
+        "phases": np.array([[0, len(rows), 0]]),
+        "rows": rows.reshape(-1),
+        "entries": entries,
+        "schedule": np.array([[0, LANES, 0, 0, 0]]),
+        "updates": np.zeros(0, np.int64),
+    }
     run_threads(
-        threads,
-        fields,
-        {
-            "phases": np.array([[0, len(rows), 0]]),
-            "rows": rows.reshape(-1),
-            "entries": entries,
-            "rates": nothing,
-            "schedule": np.array([[0, LANES, 0, 0, 0]]),
-            "function": 0,
-            "middle": 0,
-            "mean_weights": np.ones(1),
-            "losses": np.zeros(1),
-            "hits": one.copy(),
-            "norms": np.zeros(1),
-            "block_losses": np.zeros(1),
-            "block_hits": one.copy(),
-            "squares": np.zeros(1),
-            "owners": one,
-            "updates": np.zeros(0, np.int64),
-            "limit": 0.0,
-            "square": 0,
-        },
+        threads, {"A": arena, "T": np.zeros(1, np.int32), "order": np.zeros(1, np.int64)}, steps
     )
+
+
+def _one_zero(kind: str) -> Any:
+    """A zero, or an array of one, as an argument of some type."""
+    of_array = array_type(kind)
+    return 0 if of_array is None else np.zeros(1, of_array)
 
 
 def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.channel_direct.kernels import blocks_of_tile
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, lane_blocks
-from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, PlanarBuffer
+from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
 
 
 @dataclass
@@ -30,9 +30,7 @@ class Sum:
 
     def channels(self) -> np.ndarray:
         """Offset of each channel of X."""
-        if isinstance(self.x, PlanarBuffer):
-            return self.lanes * self.x.channel
-        return self.lanes // LANES * self.x.channel + self.lanes % LANES
+        return self.x.channels_in(self.lanes)
 
     def columns(self, name: str, buffer: Buffer) -> dict[str, int]:
         """The columns that address X, Y or M; if a row covers all samples, tables address these."""

@@ -98,4 +98,4 @@ def _steps(r: Reach, taps: int, run: int) -> np.ndarray:
 
 def bias_gradient(r: Reach) -> Touches:
     yield r.pixels("Y", r.count(L.POSITIONS))
-    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r[L.CHANNELS], 1), 1)
+    yield r.sums(r.along(r[L.CHANNELS], 1))

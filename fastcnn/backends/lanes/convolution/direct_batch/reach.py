@@ -49,7 +49,7 @@ def turn(r: Reach) -> Touches:
     ):
         pixels = r.entries(table, count) + r.along(channels, step)
         yield arena(name, r.blocks(place, place + 1) + pixels)
-    yield arena("Z", Range(r[L.Z], r[L.Z]), _room(r))
+    yield r.floats("Z", _room(r))
 
 
 def weight_gradient(r: Reach) -> Touches:
@@ -60,6 +60,6 @@ def weight_gradient(r: Reach) -> Touches:
     pairs = r.table(L.TAP_TABLE, 2 * int(ends[-1])).reshape(-1, 2)
     if (pairs < 0).any() or (pairs >= (r.count(L.GROUPS), r.count(L.POSITIONS))).any():
         raise ProgramError("TAP_TABLE has pixels outside of the maps")
-    yield arena("Z", Range(r[L.Z], r[L.Z]), _room(r))
+    yield r.floats("Z", _room(r))
     yield arena("M", r.workers(L.M, L.M_SLOT), taps * ROWS * inputs)
     yield gradient("W", r.along(r[L.CHANNELS] * inputs * taps, 1) + r[L.W])

@@ -44,7 +44,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     """Add the rows of a convolution of X into Y."""
     planner, name, g, weight = task
     if pooled:
-        padded = planner.buffer((x.channels, x.height, x.width), g.input_halo())
+        padded = planner.buffer(x.shape, g.input_halo())
         copy(planner, name.split(":")[0], x, padded)
         direct_rows.product(task, padded, y, pooled, columns)
         return

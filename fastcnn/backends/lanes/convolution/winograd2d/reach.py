@@ -73,7 +73,7 @@ def moments(r: Reach, strips: int) -> Touches:
     """Two floats for each channel and strip of a block."""
     if r.among(L.MOMENTS, (0, 1)):
         numbers = r.along(2 * r.count(L.CHANNELS) * strips, 1)
-        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + numbers, 1)
+        yield r.sums(numbers)
 
 
 def product(r: Reach, edge: bool, dilated: bool) -> Touches:
@@ -191,7 +191,7 @@ def gradient_of_transforms(
         room = strided_gradient_room(inputs, (of_inputs, together), strip, own)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
     if own:
-        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), 9 * count)
+        yield r.sums(0, 9 * count)
     else:
         sums = r.workers(L.EXTRA, L.EXTRA_BLOCK) + r.along(PRODUCTS, r[L.OUT])
         yield arena("EXTRA", sums, count)
@@ -203,4 +203,4 @@ def weight_gradient(r: Reach) -> Touches:
     if kernels:
         products = r.workers(L.X, L.X_SLOT) + r.along(PRODUCTS, r[L.OUT])
         yield arena("X", products, kernels)
-        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), 9 * kernels)
+        yield r.sums(0, 9 * kernels)

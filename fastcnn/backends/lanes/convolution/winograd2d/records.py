@@ -51,6 +51,12 @@ def _tiles(r: Row) -> tuple[int, int, int]:
     return r[L.IN], r[L.CHANNELS], r[L.POSITIONS]
 
 
+def pixels_written(r: Row, side: int) -> int:
+    """Pixels of a channel, written by tiles of ``side`` rows and columns or fewer."""
+    left = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).clip(max=side)
+    return int(left.prod(axis=1).sum())
+
+
 def both_ways(matrix: Matrix) -> int:
     """Additions and multiplications of ``matrix @ tile @ matrix.T``."""
     return sum(matrix.shape) * operations(matrix)
@@ -82,8 +88,7 @@ def product(r: Row, edge: bool) -> Cost:
     """The cost of F(4x4, 3x3) forward."""
     inputs, outputs, tiles = _tiles(r)
     side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
-    left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=side)
-    pixels = outputs * int(left.prod(axis=1).sum())
+    pixels = outputs * pixels_written(r, side)
     transform, of_input, of_output = _transforms(r[L.DOWN])
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
     flops *= tiles
@@ -151,8 +156,7 @@ def strided_adjoint(r: Row) -> Cost:
     """The cost of the transpose with stride 2."""
     inputs, outputs, tiles = _tiles(r)
     side = 2 * OUTPUTS
-    left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=side)
-    pixels = outputs * int(left.prod(axis=1).sum())
+    pixels = outputs * pixels_written(r, side)
     transform, of_input, _ = _transforms(2)
     of_output = both_ways(EVEN.output) + 2 * ODDS * operations(EVEN.output) + side * side
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs

@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import
 )
 from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import kernels_room
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, gradient, parameters
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, gradient, parameters
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
@@ -34,12 +34,12 @@ def _room(r: Reach) -> int:
 def inputs(r: Reach) -> Touches:
     x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(r.count(L.IN), r[L.X_CHANNEL])
     yield arena("X", x)
-    yield arena("Z", Range(r[L.Z], r[L.Z]), _room(r))
+    yield r.floats("Z", _room(r))
 
 
 def products(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
-    yield arena("Z", Range(r[L.Z], r[L.Z]), _room(r))
+    yield r.floats("Z", _room(r))
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
 
 
@@ -48,25 +48,25 @@ def products_of_kernels(r: Reach) -> Touches:
     kernels = r.along(inputs, r[L.X_CHANNEL]) + r.along(outputs, r[L.Y_CHANNEL])
     yield parameters("W", kernels + r.along(9, 1) + r[L.W])
     of_tiles, together = _room(r), r.count(L.X_GROUP, 1)
-    yield arena("Z", Range(r[L.Z], r[L.Z]), of_tiles)
+    yield r.floats("Z", of_tiles)
     yield arena("Z", r.workers(L.Z, L.M_SLOT) + of_tiles, kernels_room(inputs, together))
 
 
 def outputs(r: Reach) -> Touches:
     r.among(L.DOWN, (0, 1))
-    yield arena("Z", Range(r[L.Z], r[L.Z]), _room(r))
+    yield r.floats("Z", _room(r))
     yield from outputs_of_tiles(r, r.count(L.CHANNELS), r.count(L.POSITIONS))
     yield from moments(r, 1)
 
 
 def adjoint_inputs(r: Reach) -> Touches:
     yield arena("X", gradient_tiles(r))
-    yield arena("Z", Range(r[L.Z], r[L.Z]), _room(r))
+    yield r.floats("Z", _room(r))
 
 
 def adjoint_outputs(r: Reach) -> Touches:
     own = LANES + carried_floats(r.count(L.ACROSS, 1))
-    yield arena("Z", Range(r[L.Z], r[L.Z]), _room(r))
+    yield r.floats("Z", _room(r))
     yield arena("M", r.workers(L.M, L.M_SLOT), own)
     yield from all_pixels(r)
 

@@ -5,6 +5,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.records import (
     CARRIED,
     both_ways,
     gradient_tile,
+    pixels_written,
     product_tile,
     sizes,
 )
@@ -61,8 +62,7 @@ def _outputs(r: Row) -> Cost:
     channels = r[L.CHANNELS]
     flops = (both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * channels
     side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
-    inside = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).clip(max=side)
-    pixels = channels * int(inside.prod(axis=1).sum()) // r[L.POSITIONS]
+    pixels = channels * pixels_written(r, side) // r[L.POSITIONS]
     flops += 4 * pixels if r[L.MOMENTS] else 0
     read = PRODUCTS * channels + (pixels if r[L.MODE] in (L.MASKED, L.ADDED) else 0)
     return _cost(r, flops, read, pixels * (2 if r[L.MODE] == L.POOLED else 1))

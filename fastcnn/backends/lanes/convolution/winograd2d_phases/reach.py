@@ -71,4 +71,4 @@ def gradient(r: Reach, half: int) -> Touches:
     sizes = points(half) ** 2, inputs, together, r.count(L.TAPS, 1), r[L.POSITIONS]
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), phases_gradient_room(*sizes))
     weights = rows * width * (-(-outputs // LANES) * LANES) * (inputs // len(PHASES))
-    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), weights)
+    yield r.sums(0, weights)

@@ -6,6 +6,7 @@ from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
 from fastcnn.backends.lanes.convolution.winograd2d.records import (
     both_ways,
     gradient_tile,
+    pixels_written,
     product_tile,
     sizes,
 )
@@ -25,8 +26,7 @@ def _summands(r: Row, half: int) -> int:
 def product(r: Row, half: int) -> Cost:
     """The cost of the forward pass, or of a phase of its transpose."""
     inputs, outputs, tiles, matrices = r[L.IN], r[L.CHANNELS], r[L.POSITIONS], MATRICES[half]
-    left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=OUTPUTS)
-    pixels = outputs * int(left.prod(axis=1).sum())
+    pixels = outputs * pixels_written(r, OUTPUTS)
     flops = 2 * _summands(r, half) * outputs + both_ways(matrices.input) * inputs
     flops = tiles * (flops + (both_ways(matrices.output) + OUTPUTS * OUTPUTS) * outputs)
     read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] else 0)
