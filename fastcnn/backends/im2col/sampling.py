@@ -4,15 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends import sampling
 from fastcnn.backends.geometry import Padding, Pair
 from fastcnn.backends.one_row import on_sequences
-from fastcnn.backends.sampling import (
-    interpolated_output,
-    interpolation_taps,
-    padded_output,
-    padded_sources,
-    shuffled_channels,
-)
 
 ROWS, COLUMNS = 2, 3
 
@@ -21,12 +15,12 @@ ROWS, COLUMNS = 2, 3
 def pad(x: np.ndarray, padding: Padding, mode: str) -> np.ndarray:
     """Copies of rows, then of columns; or the map surrounded by zeros."""
     if mode == "constant":
-        y = np.zeros((*x.shape[:2], *padded_output(x.shape[2:], padding, mode)), x.dtype)
+        y = np.zeros((*x.shape[:2], *sampling.padded_output(x.shape[2:], padding, mode)), x.dtype)
         inside, seen = _overlap(x.shape[2:], padding)
         y[inside] = x[seen]
         return y
     for axis, sides in ((ROWS, padding[0]), (COLUMNS, padding[1])):
-        x = np.take(x, padded_sources(x.shape[axis], sides, mode), axis)
+        x = np.take(x, sampling.padded_sources(x.shape[axis], sides, mode), axis)
     return x
 
 
@@ -39,7 +33,7 @@ def pad_backward(grad_output: np.ndarray, x: np.ndarray, padding: Padding, mode:
         grad_x[seen] = grad_output[inside]
         return grad_x
     for axis, sides in ((COLUMNS, padding[1]), (ROWS, padding[0])):
-        sources = padded_sources(x.shape[axis], sides, mode)
+        sources = sampling.padded_sources(x.shape[axis], sides, mode)
         grad_output = _sum_to(grad_output, sources, x.shape[axis], axis)
     return grad_output
 
@@ -78,9 +72,11 @@ def interpolate(
     align_corners: bool = False,
 ) -> np.ndarray:
     """Interpolate each output row from two rows, then each column from two columns."""
-    output = interpolated_output(x.shape[2:], size, scale_factor)
+    output = sampling.interpolated_output(x.shape[2:], size, scale_factor)
     for axis, wanted in ((ROWS, output[0]), (COLUMNS, output[1])):
-        first, second, share = interpolation_taps(x.shape[axis], wanted, mode, align_corners)
+        first, second, share = sampling.interpolation_taps(
+            x.shape[axis], wanted, mode, align_corners
+        )
         y = np.take(x, first, axis)
         between = np.flatnonzero(share)
         if between.size:
@@ -101,11 +97,11 @@ def interpolate_backward(
     align_corners: bool = False,
 ) -> np.ndarray:
     """Distribute the gradient of each column, then of each row, by its weights."""
-    output = interpolated_output(x.shape[2:], size, scale_factor)
+    output = sampling.interpolated_output(x.shape[2:], size, scale_factor)
     grad = grad_output
     for axis, wanted in ((COLUMNS, output[1]), (ROWS, output[0])):
         length = x.shape[axis]
-        first, second, share = interpolation_taps(length, wanted, mode, align_corners)
+        first, second, share = sampling.interpolation_taps(length, wanted, mode, align_corners)
         between = np.flatnonzero(share)
         if not between.size:
             grad = _sum_to(grad, first, length, axis)
@@ -153,9 +149,9 @@ def pixel_unshuffle_backward(
 
 def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
     """Interleave the channels of the groups."""
-    return np.take(x, shuffled_channels(x.shape[1], groups), 1)
+    return np.take(x, sampling.shuffled_channels(x.shape[1], groups), 1)
 
 
 def channel_shuffle_backward(grad_output: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
     """The inverse permutation: a shuffle with as many groups as each group had channels."""
-    return np.take(grad_output, shuffled_channels(x.shape[1], x.shape[1] // groups), 1)
+    return np.take(grad_output, sampling.shuffled_channels(x.shape[1], x.shape[1] // groups), 1)

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from fastcnn.backends import sampling
 from fastcnn.backends.geometry import Padding, Pair
 from fastcnn.backends.one_row import on_sequences
-from fastcnn.backends.sampling import interpolated_output, padded_output
 
 #: Pixels of a channel, each with its weight in an output pixel.
 Taps = list[tuple[Pair, float]]
@@ -16,7 +16,7 @@ Taps = list[tuple[Pair, float]]
 def pad(x: np.ndarray, padding: Padding, mode: str) -> np.ndarray:
     """Copies of pixels around the map, or zeros; negative padding crops."""
     N, C, H, W = x.shape
-    y = np.zeros((N, C, *padded_output((H, W), padding, mode)), x.dtype)
+    y = np.zeros((N, C, *sampling.padded_output((H, W), padding, mode)), x.dtype)
     for n, c, i, j in np.ndindex(y.shape):
         h, w = _inside(i - padding[0][0], H, mode), _inside(j - padding[1][0], W, mode)
         if h is not None and w is not None:
@@ -58,7 +58,7 @@ def interpolate(
     align_corners: bool = False,
 ) -> np.ndarray:
     """Nearest pixels, or means of four neighbours, weighted by distance."""
-    output = interpolated_output(x.shape[2:], size, scale_factor)
+    output = sampling.interpolated_output(x.shape[2:], size, scale_factor)
     y = np.empty((*x.shape[:2], *output), x.dtype)
     for n, c, i, j in np.ndindex(y.shape):
         taps = _taps(x.shape[2:], output, (i, j), mode, align_corners)
@@ -76,7 +76,7 @@ def interpolate_backward(
     align_corners: bool = False,
 ) -> np.ndarray:
     """Each pixel gets the gradients of its output pixels, times its weights."""
-    output = interpolated_output(x.shape[2:], size, scale_factor)
+    output = sampling.interpolated_output(x.shape[2:], size, scale_factor)
     grad_x = np.zeros(x.shape)
     for n, c, i, j in np.ndindex(grad_output.shape):
         for pixel, share in _taps(x.shape[2:], output, (i, j), mode, align_corners):

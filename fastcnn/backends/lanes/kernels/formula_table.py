@@ -6,16 +6,10 @@ from types import FunctionType
 from typing import Any
 
 from fastcnn import forks
+from fastcnn.backends.lanes.kernels import formulas
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.average_pool import spread_cost, spread_reach
 from fastcnn.backends.lanes.kernels.elements import elements_reach
-from fastcnn.backends.lanes.kernels.formulas import (
-    averaged_gradient_kernel,
-    gradient_kernel,
-    loss_kernel,
-    parameter_gradient_kernel,
-    value_kernel,
-)
 from fastcnn.backends.lanes.kernels.losses import loss_reach
 from fastcnn.backends.lanes.kernels.record import (
     KERNELS,
@@ -35,10 +29,10 @@ from fastcnn.operations.losses import ElementwiseLoss
 _numbers: dict[Any, int] = {}
 _free = count(L.FIRST_FORMULA)
 _MAKERS = {
-    "value": value_kernel,
-    "gradient": gradient_kernel,
-    "averaged_gradient": averaged_gradient_kernel,
-    "parameter": lambda gradient, _, count: parameter_gradient_kernel(gradient, count),
+    "value": formulas.value_kernel,
+    "gradient": formulas.gradient_kernel,
+    "averaged_gradient": formulas.averaged_gradient_kernel,
+    "parameter": lambda gradient, _, count: formulas.parameter_gradient_kernel(gradient, count),
 }
 _COSTS = {
     "value": per_element(1, 1, 1),
@@ -84,7 +78,7 @@ def element_loss_kernel(record: ElementwiseLoss) -> int:
             symbol += f"_{_digest(record.value, record.derivative)}"
         numbers, by_channel = len(record.arguments), bool(record.by_channel)
         return Kernel(
-            loss_kernel(record.value, record.derivative, numbers, by_channel),
+            formulas.loss_kernel(record.value, record.derivative, numbers, by_channel),
             record.name,
             per_number(4, 2),
             map_sizes,

@@ -6,27 +6,12 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.channel_direct import rows as channel_rows
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels import norm
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.kernels.norm import (
-    K_NORM,
-    K_NORM_ADD,
-    K_NORM_GRADIENT,
-    K_NORM_GRADIENT_STATISTICS,
-    K_NORM_GRADIENT_SUMS,
-    K_NORM_JOINED_GRADIENT_SUMS,
-    K_NORM_STATISTICS,
-    K_NORM_SUMS,
-)
 from fastcnn.backends.lanes.kernels.operation import lowered
+from fastcnn.backends.lanes.planning import rows
 from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
-from fastcnn.backends.lanes.planning.rows import (
-    element_columns,
-    fused,
-    gradient_offset,
-    parameter_offset,
-    stored_eps,
-)
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.backward import Backward
@@ -54,9 +39,9 @@ def _forward(walk: "Forward", group: Group) -> None:
         "positions": x.height * x.width,
         "batch": statistics,
         "running": running,
-        "w": parameter_offset(planner, group, "weight"),
-        "bias": parameter_offset(planner, group, "bias"),
-        "scale": planner.constant([stored_eps(node), node.arguments["momentum"] or 0.0]),
+        "w": rows.parameter_offset(planner, group, "weight"),
+        "bias": rows.parameter_offset(planner, group, "bias"),
+        "scale": planner.constant([rows.stored_eps(node), node.arguments["momentum"] or 0.0]),
         "mode": L.OF_BATCH if of_batch else L.FROZEN,
     }
     name = f"{node.name}: batch normalisation"
@@ -65,15 +50,15 @@ def _forward(walk: "Forward", group: Group) -> None:
             columns |= walk.moments[group.source]
         else:
             columns |= planner.for_each_block(2 * x.channels)
-            _emit(planner, f"{name}, sums", K_NORM_SUMS, columns, "", x=x)
-        planner.emit(f"{name}, statistics", row(K_NORM_STATISTICS, **columns), whole=True)
+            _emit(planner, f"{name}, sums", norm.K_NORM_SUMS, columns, "", x=x)
+        planner.emit(f"{name}, statistics", row(norm.K_NORM_STATISTICS, **columns), whole=True)
     else:
-        planner.preparations.append((f"{name}, statistics", row(K_NORM_STATISTICS, **columns)))
-    kernel, buffers = K_NORM, {"x": x, "y": y}
+        planner.preparations.append((f"{name}, statistics", row(norm.K_NORM_STATISTICS, **columns)))
+    kernel, buffers = norm.K_NORM, {"x": x, "y": y}
     if group.adds:
-        kernel, buffers["m"] = K_NORM_ADD, walk.values[group.sources[1]]
+        kernel, buffers["m"] = norm.K_NORM_ADD, walk.values[group.sources[1]]
     columns = {"batch": statistics, "relu": int(group.relu)}
-    _emit(planner, name + fused(group), kernel, columns, "y", **buffers)
+    _emit(planner, name + rows.fused(group), kernel, columns, "y", **buffers)
 
 
 def _emit(
@@ -90,7 +75,7 @@ def _emit(
     def some(first: int, last: int) -> np.ndarray:
         own = {name: buffer.part(first, last - first) for name, buffer in buffers.items()}
         places = {name: columns[name] + first for name in ("batch", "extra") if name in columns}
-        return row(kernel, **columns | element_columns(planner, **own) | places, out=channels)
+        return row(kernel, **columns | rows.element_columns(planner, **own) | places, out=channels)
 
     maps = [(buffer, name == written) for name, buffer in buffers.items()]
     planner.emit_channels(name, channels, maps, some)
@@ -112,8 +97,8 @@ def _backward(walk: "Backward", group: Group, grad: Buffer, other: Buffer | None
             "batch": planner.statistics[group.target],
             "relu": int(group.relu and not group.adds),
             **planner.for_each_block(2 * walk.values[group.source].channels),
-            "w": gradient_offset(planner, group, "weight"),
-            "bias": gradient_offset(planner, group, "bias"),
+            "w": rows.gradient_offset(planner, group, "weight"),
+            "bias": rows.gradient_offset(planner, group, "bias"),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
         }
         _sums(walk, group, columns, grad, other, masks)
@@ -135,9 +120,9 @@ def _sums(
     masks: bool,
 ) -> None:
     """The sums of the first pass; with a summand or a mask it stores the gradient, too."""
-    buffers, kernel = {"x": walk.values[group.source], "y": grad}, K_NORM_GRADIENT_SUMS
+    buffers, kernel = {"x": walk.values[group.source], "y": grad}, norm.K_NORM_GRADIENT_SUMS
     if other is not None or masks:
-        kernel = K_NORM_JOINED_GRADIENT_SUMS
+        kernel = norm.K_NORM_JOINED_GRADIENT_SUMS
         columns = columns | {"mode": L.MASKED if masks else L.PLAIN, "adds": int(other is not None)}
     if masks:
         buffers["m"] = walk.values[group.target]
@@ -146,7 +131,7 @@ def _sums(
     name = f"{group.node.name}: gradient of batch normalisation, "
     name += "sum and " if other is not None else ""
     name += "ReLU and " if masks else ""
-    written = "y" if kernel == K_NORM_JOINED_GRADIENT_SUMS else ""
+    written = "y" if kernel == norm.K_NORM_JOINED_GRADIENT_SUMS else ""
     _emit(walk.planner, f"{name}sums", kernel, columns, written, **buffers)
 
 
@@ -155,14 +140,14 @@ def _gradient(walk: "Backward", group: Group, columns: dict[str, int], grad: Buf
     planner, x = walk.planner, walk.values[group.source]
     name = f"{group.node.name}: gradient of batch normalisation"
     sizes = {"channels": x.channels, "positions": x.height * x.width}
-    statistics = row(K_NORM_GRADIENT_STATISTICS, **sizes, **columns)
+    statistics = row(norm.K_NORM_GRADIENT_STATISTICS, **sizes, **columns)
     if columns["mode"] == L.OF_BATCH:
         planner.emit(f"{name}, statistics", statistics, whole=True)
     else:
         planner.reductions.append((f"{name}, statistics", statistics))
     grad_x = walk.wanted(group)
     if grad_x is not None:
-        _emit(planner, name, K_NORM_GRADIENT, columns, "z", x=x, y=grad, z=grad_x)
+        _emit(planner, name, norm.K_NORM_GRADIENT, columns, "z", x=x, y=grad, z=grad_x)
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:
@@ -178,7 +163,7 @@ def _channels(walk: "ChannelForward", group: Group) -> None:
     scale = (1.0 if weight is None else weight) / np.sqrt(variance + node.arguments["eps"])
     shift = (0.0 if bias is None else bias) - mean * scale
     (x,), y = walk.joined(group), walk.output(group)
-    name = f"{node.name}: batch normalisation" + fused(group)
+    name = f"{node.name}: batch normalisation" + rows.fused(group)
     lanes = walk.lanes[group.target]
     work = channel_rows.Sum(name, x, y, scale[:, None], shift, walk.rectifier(group), lanes=lanes)
     channel_rows.depthwise(planner, work, x.pixels(), np.zeros(1))

@@ -16,16 +16,9 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.norm import K_NORM_JOIN
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.pool import K_UNPOOL, winner_row
+from fastcnn.backends.lanes.planning import rows
 from fastcnn.backends.lanes.planning.buffers import Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group
-from fastcnn.backends.lanes.planning.rows import (
-    element_columns,
-    fused,
-    gradient_offset,
-    grid,
-    parameter_offset,
-    windows_of_two,
-)
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.backward import Backward
@@ -36,7 +29,7 @@ if TYPE_CHECKING:
 def _forward(walk: "Forward", group: Group) -> None:
     """Convolution, with the operations fused to it."""
     planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
-    columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
+    columns = {"relu": int(group.relu), "bias": rows.parameter_offset(planner, group, "bias")}
     if group.pooled:
         winners = planner.like(y, passing=planner.winners_pass(group))
         walk.winners[group.target] = winners
@@ -79,14 +72,14 @@ def _strips(walk: "Forward", group: Group) -> list[int]:
 def _transposed(walk: "Forward", group: Group) -> None:
     """Transposed convolution."""
     planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
-    columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
+    columns = {"relu": int(group.relu), "bias": rows.parameter_offset(planner, group, "bias")}
     conv_rows.transpose(_named_task(walk, group, "transposed convolution"), x, y, **columns)
 
 
 def _named_task(walk: "Forward", group: Group, what: str) -> Task:
     """The task of lowering the group's convolution."""
-    planner, name = walk.planner, f"{group.node.name}: {what}{fused(group)}"
-    weight = parameter_offset(planner, group, "weight")
+    planner, name = walk.planner, f"{group.node.name}: {what}{rows.fused(group)}"
+    weight = rows.parameter_offset(planner, group, "weight")
     return Task(planner, name, planner.geometry(group.node), weight)
 
 
@@ -131,7 +124,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     else:
         places = {"biases": bias} if sums else {}
         places |= {"winners": sent} if sent else {}
-        target = task._replace(weight=gradient_offset(walk.planner, group, "weight"))
+        target = task._replace(weight=rows.gradient_offset(walk.planner, group, "weight"))
         conv_rows.summed_weight_gradient(target, x, grad, **places)
     _reduce(walk, group, partial, bias, weights, g.out_channels)
     grad_x = walk.wanted(group)
@@ -143,7 +136,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
 def _task(walk: "Backward", group: Group) -> Task:
     """The task of lowering the group's convolution."""
     planner, node = walk.planner, group.node
-    weight = parameter_offset(planner, group, "weight")
+    weight = rows.parameter_offset(planner, group, "weight")
     return Task(planner, node.name, planner.geometry(node), weight)
 
 
@@ -158,7 +151,7 @@ def _transposed_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
     if walk.trains(group, "weight"):
         x = walk.values[group.source]
         if sums_own:
-            target = task._replace(weight=gradient_offset(walk.planner, group, "weight"))
+            target = task._replace(weight=rows.gradient_offset(walk.planner, group, "weight"))
             conv_rows.summed_weight_gradient(target, grad, x)
         else:
             conv_rows.weight_gradient(task, grad, x, None, partial, -1)
@@ -171,7 +164,7 @@ def _transposed_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
 
 def _bias_gradient(walk: "Backward", group: Group, grad: Buffer, bias: dict[str, int]) -> None:
     if walk.needs_sums(group):
-        columns = element_columns(walk.planner, y=grad) | bias
+        columns = rows.element_columns(walk.planner, y=grad) | bias
         walk.planner.emit(f"{group.node.name}: bias gradient", row(K_BIAS_GRADIENT, **columns))
 
 
@@ -180,7 +173,7 @@ def _before_pooling(walk: "Backward", group: Group, pooled: Buffer, bias: dict[s
     planner, node = walk.planner, group.node
     halo = gradient_halo(planner.geometry(node))
     grad = planner.buffer(node.output_shape, halo, passing=not group.whole)
-    h, w = windows_of_two(*node.output_shape[1:])
+    h, w = rows.windows_of_two(*node.output_shape[1:])
     planner.emit(
         f"{node.name}: gradients of pooling and bias",
         row(
@@ -208,10 +201,10 @@ def _reduce(
 ) -> None:
     """Plan the sums of the gradients over blocks."""
     if weights and walk.trains(group, "weight"):
-        target = gradient_offset(walk.planner, group, "weight")
+        target = rows.gradient_offset(walk.planner, group, "weight")
         walk.sum_blocks(group, target, partial, weights)
     if walk.trains(group, "bias"):
-        walk.sum_blocks(group, gradient_offset(walk.planner, group, "bias"), bias, biases)
+        walk.sum_blocks(group, rows.gradient_offset(walk.planner, group, "bias"), bias, biases)
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:
@@ -246,7 +239,7 @@ def _sum(walk: "ChannelForward", group: Group, outputs: int, y: Buffer) -> Sum:
     x = walk.usual(group.source, passing) if alone else walk.values[group.source]
     channels = np.arange(map_shape(group.node.input_shapes[0])[0])
     return Sum(
-        f"{group.node.name}: {what}" + fused(group),
+        f"{group.node.name}: {what}" + rows.fused(group),
         x,
         y,
         weight,
@@ -260,7 +253,7 @@ def _sum(walk: "ChannelForward", group: Group, outputs: int, y: Buffer) -> Sum:
 
 def _pooled(walk: "ChannelForward", group: Group, x: Buffer, y: Buffer) -> None:
     """2x2 max pooling of a convolution's output."""
-    h, w = grid(y.height, y.width)
+    h, w = rows.grid(y.height, y.width)
     down, along = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     windows = x.at(2 * h[:, None] + down, 2 * w[:, None] + along)
     walk.planner.emit(

@@ -5,13 +5,8 @@ from itertools import product
 
 import numpy as np
 
+from fastcnn.backends.lanes.convolution.channel_direct import records
 from fastcnn.backends.lanes.convolution.channel_direct.kernels import channels_of_dot
-from fastcnn.backends.lanes.convolution.channel_direct.records import (
-    K_CHANNEL_CONV,
-    K_CHANNEL_DEPTHWISE,
-    K_CHANNEL_DOT,
-    SUM,
-)
 from fastcnn.backends.lanes.convolution.channel_direct.sums import Sum, biases, packed
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
 from fastcnn.backends.lanes.kernels.layout import row
@@ -125,7 +120,7 @@ def _pays_by_dots(work: Sum) -> bool:
     outputs, inputs, taps = work.weight.shape
     if isinstance(work.x, PlanarBuffer) or not np.array_equal(work.lanes, np.arange(inputs)):
         return False
-    dots = outputs * (lane_blocks(inputs) * taps + SUM)
+    dots = outputs * (lane_blocks(inputs) * taps + records.SUM)
     return dots < inputs * taps * lane_blocks(outputs) and outputs <= LANES
 
 
@@ -148,7 +143,7 @@ def _dots(planner: ChannelPlanner, work: Sum, taps: np.ndarray, positions: "Posi
     planner.emit(
         work.name,
         row(
-            K_CHANNEL_DOT,
+            records.K_CHANNEL_DOT,
             **columns,
             w=planner.weight(np.concatenate(parts)),
             bias=planner.weight(work.bias),
@@ -179,7 +174,7 @@ def _emit(
     planner.emit(
         work.name,
         row(
-            K_CHANNEL_CONV,
+            records.K_CHANNEL_CONV,
             **_columns(planner, work, positions),
             w=planner.weight(np.concatenate([packed(part) for part in of_groups])),
             bias=biases(planner, work.bias, groups),
@@ -211,7 +206,7 @@ def depthwise(planner: ChannelPlanner, work: Sum, places: np.ndarray, taps: np.n
     planner.emit(
         work.name,
         row(
-            K_CHANNEL_DEPTHWISE,
+            records.K_CHANNEL_DEPTHWISE,
             **_columns(planner, work, Positions(*grid(work.y.height, work.y.width), places)),
             w=planner.weight(padded.reshape(-1, LANES, count).transpose(0, 2, 1)),
             bias=planner.weight(bias),

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastcnn.backends.lanes.convolution.direct import records
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
-from fastcnn.backends.lanes.convolution.direct.records import K_CONV, K_PACK, K_WEIGHT_GRADIENT
 from fastcnn.backends.lanes.convolution.geometry import (
     ConvGeometry,
     pack_order,
@@ -115,7 +115,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
     ]
     order = weight + np.concatenate(parts)
     packed = planner.allocate(order.size + LANES)
-    values = row(K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
+    values = row(records.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
     planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
     if max(x.size, y.size) > FITS_CACHE and order.size:
         taps = [sums.taps.reshape(group_inputs, -1) for sums in phases if sums.taps.size]
@@ -129,7 +129,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
     def strips_row(first: int, last: int) -> np.ndarray:
         some = phases if last - first == count else [sums.strip(first, count) for sums in phases]
         return row(
-            K_CONV,
+            records.K_CONV,
             **x.columns("x"),
             **y.channel_columns("y"),
             **({"bias": -1} | columns),
@@ -198,7 +198,7 @@ def _emit_gradient(
 ) -> None:
     planner, g = task.planner, task.g
     values = row(
-        K_WEIGHT_GRADIENT,
+        records.K_WEIGHT_GRADIENT,
         **x.columns("x"),
         **grad.map_columns("y"),
         **columns,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.direct_batch import records
 from fastcnn.backends.lanes.convolution.direct_batch.algorithm import ROWS
-from fastcnn.backends.lanes.convolution.direct_batch.records import K_GRADIENT, K_PRODUCT, K_TURN
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
@@ -94,7 +94,7 @@ def _emit(
         run = min(blocks, planner.blocks - first)
         places = [_places(x, y, run, np.array(pixels)) for pixels in kinds.values()]
         values = row(
-            K_PRODUCT,
+            records.K_PRODUCT,
             x=x.offset + first * x.block,
             y=y.offset + first * y.block,
             **({"bias": -1} | columns),
@@ -147,7 +147,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         "strip_rows": blocks,
     }
     turn = row(
-        K_TURN,
+        records.K_TURN,
         **x.channel_columns("x"),
         **grad.channel_columns("y"),
         x_table=planner.table(x_pixels),
@@ -157,7 +157,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     sums = taps * ROWS * inputs
     ends = np.searchsorted(pairs.weight, np.arange(taps + 1))
     gradient = row(
-        K_GRADIENT,
+        records.K_GRADIENT,
         w=weight,
         m=planner.allocate(sums * planner.workers),
         m_slot=sums,

@@ -9,16 +9,7 @@ from fastcnn.backends.lanes.convolution.winograd import (
     points,
     tiles,
 )
-from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
-    WIDTHS,
-    division,
-    is_sequence,
-    is_turned,
-    map_size,
-    phase_columns,
-    piece_width,
-    pieces,
-)
+from fastcnn.backends.lanes.convolution.winograd1d import geometry
 from fastcnn.backends.lanes.planning.buffers import Halo
 
 #: Share of the direct sum's products up to which kernels divided into pieces pay.
@@ -47,21 +38,21 @@ def _sides(g: ConvGeometry, part: Part) -> tuple[int, int]:
 def _fits(g: ConvGeometry, part: Part) -> bool:
     if g.groups != 1 or max(g.stride) > 2:
         return False
-    if g.dilation != (1, 1) and not (is_sequence(g) and g.stride == (1, 1)):
+    if g.dilation != (1, 1) and not (geometry.is_sequence(g) and g.stride == (1, 1)):
         return False
     # A strided input gradient has several phases of rows and columns.
     if part is Part.TRANSPOSE and g.stride != (1, 1):
         return False
-    columns = phase_columns(g)
-    known = columns in WIDTHS or columns > max(WIDTHS)
-    return known and not g.transposed and division(g, part).most > 0
+    columns = geometry.phase_columns(g)
+    known = columns in geometry.WIDTHS or columns > max(geometry.WIDTHS)
+    return known and not g.transposed and geometry.division(g, part).most > 0
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
     sums, summands = _sides(g, part)
-    columns = phase_columns(g)
-    products = points(piece_width(columns)) * pieces(columns) * g.stride[1]
-    rows, width = map_size(g, g.output)
+    columns = geometry.phase_columns(g)
+    products = points(geometry.piece_width(columns)) * geometry.pieces(columns) * g.stride[1]
+    rows, width = geometry.map_size(g, g.output)
     along = rows * tiles(width) * products / (g.output[0] * g.output[1] * g.kernel[1])
     if g.dilation[1] > 1:
         taps = summands * g.kernel[1]
@@ -70,14 +61,14 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
             found, fewest = sums * taps, FEWEST_WEIGHTS_OF_PHASES
         return found >= fewest and along <= MOST_PRODUCTS_OF_PHASES
     is_strided = g.stride[1] > 1
-    is_known = columns in WIDTHS and not is_strided
+    is_known = columns in geometry.WIDTHS and not is_strided
     if along > (MOST_PRODUCTS if is_known else MOST_PRODUCTS_OF_PIECES):
         return False
     if is_strided and g.group_inputs * g.kernel[0] < FEWEST_STRIDED_TAPS[along > 0.5]:
         return False
     is_row = is_known and g.kernel[0] == 1
     if part == Part.GRADIENT:
-        divided = division(g, part)
+        divided = geometry.division(g, part)
         strip = divided.most * divided.tiles
         if divided.parts > 1 and not is_strided and along > MOST_PRODUCTS_OF_PARTS:
             return False
@@ -92,10 +83,10 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
 
 def _sides_of_rows(g: ConvGeometry, part: Part, inputs: int, padding: int) -> Halo:
     """Padding that the tiles of a part's rows read before and after the rows of its input."""
-    columns = phase_columns(g)
-    count = division(g, part).all_tiles + pieces(columns) - 1
+    columns = geometry.phase_columns(g)
+    count = geometry.division(g, part).all_tiles + geometry.pieces(columns) - 1
     apart = g.stride[1] * g.dilation[1]
-    seen = apart * (OUTPUTS * count + piece_width(columns) - 1) - padding
+    seen = apart * (OUTPUTS * count + geometry.piece_width(columns) - 1) - padding
     return (0, 0, max(0, padding), max(0, seen - inputs))
 
 
@@ -106,9 +97,9 @@ def _input_halo(g: ConvGeometry) -> Halo:
 
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
-    if part is Part.TRANSPOSE and is_turned(g):
+    if part is Part.TRANSPOSE and geometry.is_turned(g):
         return _sides_of_rows(g, part, g.output[1], flipped_padding(g)[1])
-    return (0, 0, 0, g.dilation[1] * OUTPUTS * division(g, part).all_tiles - g.output[1])
+    return (0, 0, 0, g.dilation[1] * OUTPUTS * geometry.division(g, part).all_tiles - g.output[1])
 
 
 WINOGRAD_1D = Algorithm("winograd1d", _fits, _pays, _input_halo, _gradient_halo)

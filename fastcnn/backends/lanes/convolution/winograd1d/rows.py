@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.convolution.direct.gradient_kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, flipped_padding, points
+from fastcnn.backends.lanes.convolution.winograd1d import records
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     PASS_CHANNELS,
     Division,
@@ -25,15 +26,6 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     strips,
 )
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
-from fastcnn.backends.lanes.convolution.winograd1d.records import (
-    K_WINOGRAD1D,
-    K_WINOGRAD1D_DILATED,
-    K_WINOGRAD1D_DILATED_GRADIENT,
-    K_WINOGRAD1D_GRADIENT,
-    K_WINOGRAD1D_REDUCE,
-    K_WINOGRAD1D_TRANSPOSED,
-    K_WINOGRAD1D_WEIGHTS,
-)
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -64,7 +56,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the row of the transpose: the flipped kernel's convolution, or all steps transposed."""
     planner, name, g, weight = task
-    kernel, divided = K_WINOGRAD1D_TRANSPOSED, division(g, Part.TRANSPOSE)
+    kernel, divided = records.K_WINOGRAD1D_TRANSPOSED, division(g, Part.TRANSPOSE)
     weights = _weights(g, weight)[:, :, ::-1]
     columns = columns | {"top": g.kernel[0] - 1 - g.padding[0]}
     first = int(grad.at(0, 0))
@@ -101,7 +93,9 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     }
     taps = (c * along + phase) * each + kh * x_tiles + piece
     values = row(
-        K_WINOGRAD1D_GRADIENT if g.dilation[1] == 1 else K_WINOGRAD1D_DILATED_GRADIENT,
+        records.K_WINOGRAD1D_GRADIENT
+        if g.dilation[1] == 1
+        else records.K_WINOGRAD1D_DILATED_GRADIENT,
         **x.channel_columns("x"),
         **grad.channel_columns("y"),
         **partial,
@@ -124,7 +118,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         own[L.EXTRA] += first * of_input
         planner.emit(f"{name}: weight gradient", planner.with_scratch(own, room))
     sizes: dict[str, int] = {"in": count, "out": g.kernel[1], "taps": width, "more_tiles": more}
-    values = row(K_WINOGRAD1D_REDUCE, w=weight, along=along, **partial, **sizes)
+    values = row(records.K_WINOGRAD1D_REDUCE, w=weight, along=along, **partial, **sizes)
     values = planner.with_scratch(values, width * LANES)
     planner.reductions.append((f"{name}: sum gradients", values))
 
@@ -146,7 +140,7 @@ def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
 
 
 def _kernel(g: ConvGeometry) -> int:
-    return K_WINOGRAD1D if g.dilation[1] == 1 else K_WINOGRAD1D_DILATED
+    return records.K_WINOGRAD1D if g.dilation[1] == 1 else records.K_WINOGRAD1D_DILATED
 
 
 def _part_floats(g: ConvGeometry, divided: Division) -> int:
@@ -212,7 +206,7 @@ def _emit(
     places = np.full((padded, width), -1)
     places[: order.size] = source.reshape(-1, width)[order]
     sizes: dict[str, int] = {"in": order.size, "out": padded, "taps": width}
-    weights = row(K_WINOGRAD1D_WEIGHTS, w=packed, tap_table=planner.table(places), **sizes)
+    weights = row(records.K_WINOGRAD1D_WEIGHTS, w=packed, tap_table=planner.table(places), **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", weights))
     maps = _map_columns(g, divided, x, y)
     # Threads without a block of their own share the strips of one.

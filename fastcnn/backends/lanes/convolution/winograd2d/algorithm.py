@@ -13,14 +13,8 @@ from fastcnn.backends.lanes.convolution.winograd import (
     points,
     tiles,
 )
+from fastcnn.backends.lanes.convolution.winograd2d import strided
 from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import FEW, POINTS
-from fastcnn.backends.lanes.convolution.winograd2d.strided import (
-    TRANSFORMS,
-    flipped_halo,
-    tile_halo,
-    transform_of,
-    transposed_halo,
-)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import SIDE
 from fastcnn.backends.lanes.planning.buffers import LANES, Halo
 
@@ -40,7 +34,7 @@ FEWEST_LANES = 0.6
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
-    return transform_of(g) is not None
+    return strided.transform_of(g) is not None
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
@@ -76,7 +70,7 @@ def _pays_with_stride(g: ConvGeometry, part: Part) -> bool:
     of_inputs = part == Part.TRANSPOSE
     sizes = (tiles(-(-size // 2)) for size in g.input) if of_inputs else map(tiles, g.output)
     across, down = sizes
-    products = TRANSFORMS[2].products * across * down / (9 * g.output[0] * g.output[1])
+    products = strided.TRANSFORMS[2].products * across * down / (9 * g.output[0] * g.output[1])
     if products > MOST_OF_STRIDE_2:
         return False
     fewest, one_tile = min(g.group_inputs, g.out_channels), across * down == 1
@@ -91,7 +85,7 @@ def _pays_with_stride(g: ConvGeometry, part: Part) -> bool:
 
 
 def _input_halo(g: ConvGeometry) -> Halo:
-    return tile_halo(g, TRANSFORMS[g.stride[0]])
+    return strided.tile_halo(g, strided.TRANSFORMS[g.stride[0]])
 
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
@@ -101,9 +95,9 @@ def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
     flipped one.
     """
     if part == Part.TRANSPOSE and g.stride == (2, 2):
-        return transposed_halo(g)
+        return strided.transposed_halo(g)
     if part == Part.TRANSPOSE and g.dilation != (1, 1):
-        return flipped_halo(g)
+        return strided.flipped_halo(g)
     return (0, beyond_output(g, 0), 0, beyond_output(g, 1))
 
 

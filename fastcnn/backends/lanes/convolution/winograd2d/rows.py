@@ -14,6 +14,7 @@ from fastcnn.backends.lanes.convolution.winograd import (
     outputs_left,
     tiles,
 )
+from fastcnn.backends.lanes.convolution.winograd2d import records
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     TILE_PIXELS,
     gradient_room,
@@ -23,15 +24,6 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     PRODUCTS,
     moment_room,
     strip_room,
-)
-from fastcnn.backends.lanes.convolution.winograd2d.records import (
-    K_WINOGRAD2D,
-    K_WINOGRAD2D_ADJOINT,
-    K_WINOGRAD2D_GRADIENT,
-    K_WINOGRAD2D_STRIDED_ADJOINT,
-    K_WINOGRAD2D_STRIDED_GRADIENT,
-    K_WINOGRAD2D_WEIGHT_GRADIENT,
-    K_WINOGRAD2D_WEIGHTS,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     LARGEST,
@@ -161,7 +153,7 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
     outputs, inputs = columns["channels"], columns["in"]
     strip = min(MOST_TILES, columns["positions"])
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(columns["across"])
-    values = row(K_WINOGRAD2D_ADJOINT[windows, edge], **columns, taps=strip)
+    values = row(records.K_WINOGRAD2D_ADJOINT[windows, edge], **columns, taps=strip)
     planner.emit(name, planner.with_scratch(values, size))
 
 
@@ -201,7 +193,7 @@ def _emit_strided_adjoint(
         "y_table": planner.table(grad_x.at(side * h, side * w)),
         "strip_table": planner.table(np.array(g.input) - side * np.stack((h, w), axis=1)),
     }
-    values = row(K_WINOGRAD2D_STRIDED_ADJOINT, **places | columns)
+    values = row(records.K_WINOGRAD2D_STRIDED_ADJOINT, **places | columns)
     planner.emit(name, planner.with_scratch(values, strip_room(inputs, strip, LARGEST)))
 
 
@@ -244,7 +236,7 @@ def weights(
     sizes: dict[str, int] = {"in": order.size, "out": padded, "down": transform.stride}
     table = planner.table(order, LANES)
     mode = L.FLIPPED if flipped else L.AS_STORED
-    values = row(K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, mode=mode, **sizes)
+    values = row(records.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, mode=mode, **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
     return {"w": packed, "out": padded}
 
@@ -264,7 +256,7 @@ def _emit(
     common |= tiling.places(planner, x, y) | columns
     strip, strips = strips_of_unit(common["positions"])
     edge = transform.stride == 1 and has_edge(tiling.left(), tiling.step)
-    kernel = K_WINOGRAD2D[edge, tiling.dilation != (1, 1)]
+    kernel = records.K_WINOGRAD2D[edge, tiling.dilation != (1, 1)]
     values = row(kernel, **common, taps=strip, groups=strips)
     size = strip_room(common["in"], strip, transform.products)
     size += moment_room(common["channels"])
@@ -316,9 +308,9 @@ def weight_gradient(
     if winners or edge:
         more["strip_table"] = planner.table(left)
     (h, w), (down, along) = first.T, g.dilation
-    kernel = K_WINOGRAD2D_STRIDED_GRADIENT
+    kernel = records.K_WINOGRAD2D_STRIDED_GRADIENT
     if stride == 1:
-        kernel = K_WINOGRAD2D_GRADIENT[winners is not None, edge, g.dilation != (1, 1)]
+        kernel = records.K_WINOGRAD2D_GRADIENT[winners is not None, edge, g.dilation != (1, 1)]
     gradient = row(
         kernel,
         **x.map_columns("x", down),
@@ -340,7 +332,7 @@ def weight_gradient(
         # Products of one weight must not all map to one cache set.
         gradient[L.OUT] = count + STAGGER
         columns = partial | sizes | {"out": count + STAGGER, "down": stride}
-        values = row(K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
+        values = row(records.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
         planner.emit(f"{name}: weight gradient, transformed back", values)
         planner.pass_on(gradient, values, PRODUCTS * (count + STAGGER))
     sizes |= {"channels": outputs, "down": inputs, "taps": 9}

@@ -1,13 +1,7 @@
 """Memory that rows of F(4x4, 3x3) over many blocks access, checked before a program runs."""
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.reach import (
-    all_pixels,
-    gradient_tiles,
-    moments,
-    outputs_of_tiles,
-    tiles_of,
-)
+from fastcnn.backends.lanes.convolution.winograd2d import reach
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import (
@@ -32,7 +26,7 @@ def _room(r: Reach) -> int:
 
 
 def inputs(r: Reach) -> Touches:
-    x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(r.count(L.IN), r[L.X_CHANNEL])
+    x = reach.tiles_of(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(r.count(L.IN), r[L.X_CHANNEL])
     yield arena("X", x)
     yield r.floats("Z", _room(r))
 
@@ -55,12 +49,12 @@ def products_of_kernels(r: Reach) -> Touches:
 def outputs(r: Reach) -> Touches:
     r.among(L.DOWN, (0, 1))
     yield r.floats("Z", _room(r))
-    yield from outputs_of_tiles(r, r.count(L.CHANNELS), r.count(L.POSITIONS))
-    yield from moments(r, 1)
+    yield from reach.outputs_of_tiles(r, r.count(L.CHANNELS), r.count(L.POSITIONS))
+    yield from reach.moments(r, 1)
 
 
 def adjoint_inputs(r: Reach) -> Touches:
-    yield arena("X", gradient_tiles(r))
+    yield arena("X", reach.gradient_tiles(r))
     yield r.floats("Z", _room(r))
 
 
@@ -68,7 +62,7 @@ def adjoint_outputs(r: Reach) -> Touches:
     own = LANES + carried_floats(r.count(L.ACROSS, 1))
     yield r.floats("Z", _room(r))
     yield arena("M", r.workers(L.M, L.M_SLOT), own)
-    yield from all_pixels(r)
+    yield from reach.all_pixels(r)
 
 
 def weight_gradient(r: Reach) -> Touches:

@@ -13,17 +13,9 @@ from fastcnn.backends.lanes.convolution.winograd2d.rows import (
     weights,
 )
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
+from fastcnn.backends.lanes.convolution.winograd2d_batch import records
 from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import batch_gradient_room
 from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import kernels_room
-from fastcnn.backends.lanes.convolution.winograd2d_batch.records import (
-    K_GRADIENT,
-    K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
-    K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
-    K_WINOGRAD2D_BATCH_INPUTS,
-    K_WINOGRAD2D_BATCH_OUTPUTS,
-    K_WINOGRAD2D_BATCH_PRODUCTS,
-    K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS,
-)
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -53,9 +45,9 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     outputs = "y", "m", "bias", "relu", "strip_table", "extra"
     _emit(
         planner,
-        (f"{name}, transform inputs", K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
+        (f"{name}, transform inputs", records.K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
         _products(planner, name, tiling.source, places["positions"]),
-        (name, K_WINOGRAD2D_BATCH_OUTPUTS, _of(places, *outputs)),
+        (name, records.K_WINOGRAD2D_BATCH_OUTPUTS, _of(places, *outputs)),
         sizes=_of(places, "in", "channels", "positions"),
     )
 
@@ -70,13 +62,13 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
         planner,
         (
             f"{name}, transform gradients",
-            K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
+            records.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
             _of(places, "x", "across"),
         ),
         _products(planner, name, transposed_kernels(g, weight), places["positions"]),
         (
             name,
-            K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
+            records.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
             _of(places, "y", "m", "bias", "relu", "across", "top", "left"),
         ),
         sizes=_of(places, "in", "channels", "positions"),
@@ -92,7 +84,11 @@ def _products(
     rereading all tiles' transforms for each unit's weights takes longer.
     """
     if not planner.training or _blocks(planner, count) * count > FEW_TILES:
-        return f"{name}, products", K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, source)
+        return (
+            f"{name}, products",
+            records.K_WINOGRAD2D_BATCH_PRODUCTS,
+            weights(planner, name, source),
+        )
     first, outputs, inputs = int(source[0, 0]), *source.shape
     is_wide = outputs >= TOGETHER * planner.workers and inputs <= MOST_INPUTS
     together = TOGETHER if is_wide else FEWER
@@ -103,7 +99,7 @@ def _products(
         "x_channel": (int(source[0, -1]) - first) // max(1, inputs - 1),
         "m_slot": kernels_room(inputs, together),
     }
-    return f"{name}, products", K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS, columns
+    return f"{name}, products", records.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS, columns
 
 
 def _blocks(planner: Planner, count: int) -> int:
@@ -118,7 +114,7 @@ def _emit(planner: Planner, *steps: tuple[str, int, dict[str, int]], sizes: dict
     each = blocks * count * LANES
     room = PRODUCTS * ((inputs + outputs) * each + 2 * STAGGER) + outputs * LANES
     for _, kernel, own in steps:
-        if kernel == K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS:
+        if kernel == records.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS:
             room += planner.workers * own["m_slot"]
     sizes |= {"strip_rows": blocks, "taps": blocks * count}
     for first in range(0, planner.blocks, blocks):
@@ -140,7 +136,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     together = min(inputs, GRADIENT_INPUTS), min(shared, GRADIENT_OUTPUTS)
     strip = min(GRADIENT_TILES, count)
     values = row(
-        K_GRADIENT,
+        records.K_GRADIENT,
         w=weight,
         x=x.offset,
         y=grad.offset,

@@ -3,13 +3,8 @@
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
+from fastcnn.backends.lanes.convolution.winograd2d import reach
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import moment_room, strip_room
-from fastcnn.backends.lanes.convolution.winograd2d.reach import (
-    STRIPS,
-    moments,
-    outputs_of_tiles,
-    tiles_of,
-)
 from fastcnn.backends.lanes.convolution.winograd2d_phases.gradient_kernels import (
     phases_gradient_room,
 )
@@ -34,7 +29,7 @@ def weights(r: Reach, half: int) -> Touches:
 
 def _inputs(r: Reach, half: int) -> Touches:
     """Tiles of the input, and the channels that each product sums."""
-    x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, points(half), r[L.SPACING])
+    x = reach.tiles_of(r, L.X, L.X_ROW, L.X_TABLE, points(half), r[L.SPACING])
     yield arena("X", x + r.entries(L.TAP_TABLE, r.count(L.IN)))
     some = r.table(L.PHASE_TABLE, 2 * points(half) ** 2).reshape(-1, 2).astype(np.int64)
     if (some < 0).any() or (some.sum(axis=1) > r[L.IN]).any():
@@ -44,7 +39,7 @@ def _inputs(r: Reach, half: int) -> Touches:
 def product(r: Reach, half: int) -> Touches:
     """The memory of a convolution, or of a phase of its transpose."""
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
-    strip, tiles = r.among(L.TAPS, STRIPS), r.count(L.POSITIONS)
+    strip, tiles = r.among(L.TAPS, reach.STRIPS), r.count(L.POSITIONS)
     r.among(L.MODE, (L.PLAIN, L.MASKED, L.ADDED))
     r.count(L.PHASES, 1)
     yield from _inputs(r, half)
@@ -52,8 +47,8 @@ def product(r: Reach, half: int) -> Touches:
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
     weights = r.entries(L.S_TABLE, points(half) ** 2) + r[L.W]
     yield arena("W", weights, inputs * outputs)
-    yield from outputs_of_tiles(r, outputs, tiles, r[L.Y_SPACING])
-    yield from moments(r, -(-tiles // (strip * r.count(L.GROUPS, 1))))
+    yield from reach.outputs_of_tiles(r, outputs, tiles, r[L.Y_SPACING])
+    yield from reach.moments(r, -(-tiles // (strip * r.count(L.GROUPS, 1))))
 
 
 def gradient(r: Reach, half: int) -> Touches:
@@ -66,7 +61,7 @@ def gradient(r: Reach, half: int) -> Touches:
     if not half * 2 - 1 <= min(rows, width) <= max(rows, width) <= half * 2:
         raise ProgramError(f"kernels of {rows} x {width} have other halves than {half}")
     yield from _inputs(r, half)
-    y = tiles_of(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS)
+    y = reach.tiles_of(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS)
     yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
     sizes = points(half) ** 2, inputs, together, r.count(L.TAPS, 1), r[L.POSITIONS]
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), phases_gradient_room(*sizes))

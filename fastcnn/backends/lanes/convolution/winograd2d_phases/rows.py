@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.rows import (
 )
 from fastcnn.backends.lanes.convolution.winograd2d.rows import moment_strips as moment_strips
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS
+from fastcnn.backends.lanes.convolution.winograd2d_phases import records
 from fastcnn.backends.lanes.convolution.winograd2d_phases.gradient_kernels import (
     phases_gradient_room,
 )
@@ -23,11 +24,6 @@ from fastcnn.backends.lanes.convolution.winograd2d_phases.phases import (
     phases_of_products,
     products_of_phase,
     transposed_phases,
-)
-from fastcnn.backends.lanes.convolution.winograd2d_phases.records import (
-    K_GRADIENT,
-    K_PRODUCT,
-    K_WEIGHTS,
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
@@ -111,7 +107,7 @@ def _weights(task: Task, source: np.ndarray, flipped: bool) -> dict[str, int]:
     count = points(half(g)) ** 2
     packed = planner.allocate(count * padded)
     values = row(
-        K_WEIGHTS[half(g)],
+        records.K_WEIGHTS[half(g)],
         w=packed,
         x=task.weight,
         tap_table=planner.table(order, LANES),
@@ -132,7 +128,7 @@ def _weights(task: Task, source: np.ndarray, flipped: bool) -> dict[str, int]:
 def _emit(task: Task, x: Buffer, y: Buffer, columns: dict[str, int], found: dict[str, int]) -> None:
     strip, strips = strips_of_unit(columns["positions"])
     places = {"bias": -1, **x.channel_columns("x"), **y.channel_columns("y")} | found | columns
-    values = row(K_PRODUCT[half(task.g)], **places, taps=strip, groups=strips)
+    values = row(records.K_PRODUCT[half(task.g)], **places, taps=strip, groups=strips)
     size = strip_room(found["in"], strip, points(half(task.g)) ** 2)
     size += moment_room(found["channels"])
     task.planner.emit(task.name, task.planner.with_scratch(values, size))
@@ -150,7 +146,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     together = channels_together(channels, (GRADIENT_INPUTS, GRADIENT_OUTPUTS))
     strip = even_strip(len(first), GRADIENT_STRIP // (products * sum(together)))
     values = row(
-        K_GRADIENT[half(g)],
+        records.K_GRADIENT[half(g)],
         **x.map_columns("x", 2),
         **grad.map_columns("y"),
         **partial,
