@@ -8,11 +8,7 @@ normalisation that is not folded becomes a scale and an offset.
 import numpy as np
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.backends.lanes.convolution.channel_direct import tiles
-from fastcnn.backends.lanes.convolution.channel_direct.records import (
-    K_CHANNEL_INPUT,
-    K_CHANNEL_OUTPUT,
-)
+from fastcnn.backends.lanes.convolution.channel_direct import records, tiles
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.channel_values import ChannelValues
 from fastcnn.backends.lanes.lowering.shared_forward import lowering_of
@@ -49,7 +45,7 @@ class ChannelForward(ChannelValues):
             # Contiguous values: one row.
             rows, step = rows[:1], 1
         values = row(
-            K_CHANNEL_INPUT,
+            records.K_CHANNEL_INPUT,
             **y.columns("y"),
             in_=channels * height * width,
             out=channels,
@@ -67,7 +63,7 @@ class ChannelForward(ChannelValues):
         columns, places = self.values[last].columns("x"), self.places[last]
         table = self.planner.table(places)
         self.planner.emit(
-            "output", row(K_CHANNEL_OUTPUT, **columns, in_=len(places), x_table=table)
+            "output", row(records.K_CHANNEL_OUTPUT, **columns, in_=len(places), x_table=table)
         )
 
     def bias(self, group: Group, outputs: int) -> np.ndarray:

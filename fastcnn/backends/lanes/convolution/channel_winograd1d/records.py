@@ -1,10 +1,6 @@
 """The cost and record of the kernel."""
 
-from fastcnn.backends.lanes.convolution.channel_direct.records import (
-    ONE_VECTOR,
-    VECTOR_BYTES,
-    tile_of,
-)
+from fastcnn.backends.lanes.convolution.channel_direct import records
 from fastcnn.backends.lanes.convolution.channel_winograd1d import kernels, reach
 from fastcnn.backends.lanes.convolution.channel_winograd1d.geometry import OF_POINT
 from fastcnn.backends.lanes.convolution.winograd import points, tiles
@@ -20,8 +16,8 @@ def _rows(r: Row) -> Cost:
     count = r[L.Y_ROWS] * along * r.batch
     flops = 2 * LANES * products * r[L.IN] * outputs * count
     flops += LANES * OF_POINT * products * (r[L.EXTRA] + outputs) * count
-    read = VECTOR_BYTES * products * r[L.IN] * outputs * r.batch
-    return Cost(flops, read, VECTOR_BYTES * r[L.Y_ROWS] * r[L.Y_WIDTH] * outputs * r.batch)
+    read = records.VECTOR_BYTES * products * r[L.IN] * outputs * r.batch
+    return Cost(flops, read, records.VECTOR_BYTES * r[L.Y_ROWS] * r[L.Y_WIDTH] * outputs * r.batch)
 
 
 def _sizes(r: Row) -> str:
@@ -34,9 +30,9 @@ K_CHANNEL_ROWS = numbered(
     "Winograd along rows by channels",
     _rows,
     _sizes,
-    tile_of,
+    records.tile_of,
     touches=reach.channel_rows,
     speed=0.75,
-    one_vector=ONE_VECTOR,
+    one_vector=records.ONE_VECTOR,
     strength_reduction=False,
 )

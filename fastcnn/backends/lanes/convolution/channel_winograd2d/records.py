@@ -2,12 +2,7 @@
 
 from functools import partial
 
-from fastcnn.backends.lanes.convolution.channel_direct.records import (
-    ONE_VECTOR,
-    VECTOR_BYTES,
-    tile_of,
-    times_of,
-)
+from fastcnn.backends.lanes.convolution.channel_direct import records
 from fastcnn.backends.lanes.convolution.channel_winograd2d import kernels, reach
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
@@ -20,12 +15,12 @@ from fastcnn.codegen.simd import LANES
 
 def _winograd(r: Row) -> Cost:
     """Cost of the products, and of the transforms' additions and multiplications."""
-    tiles, times = times_of(r)
+    tiles, times = records.times_of(r)
     inputs, outputs, transform = r[L.IN], r[L.CHANNELS], TRANSFORMS[r[L.DOWN]]
     flops = 2 * LANES * transform.products * inputs * outputs * tiles
     flops += LANES * (transform.input * r[L.EXTRA] + transform.output * outputs) * tiles
-    read = VECTOR_BYTES * WEIGHTS * inputs * outputs * times
-    return Cost(flops, read, VECTOR_BYTES * OUTPUTS * OUTPUTS * outputs * tiles)
+    read = records.VECTOR_BYTES * WEIGHTS * inputs * outputs * times
+    return Cost(flops, read, records.VECTOR_BYTES * OUTPUTS * OUTPUTS * outputs * tiles)
 
 
 def _winograd_sizes(r: Row) -> str:
@@ -39,11 +34,11 @@ K_CHANNEL_WINOGRAD, K_CHANNEL_WINOGRAD_DILATED = (
         "Winograd by channels",
         _winograd,
         _winograd_sizes,
-        tile_of,
+        records.tile_of,
         fixed={"dilated": dilated},
         touches=partial(reach.channel_winograd, dilated=dilated),
         speed=0.9,
-        one_vector=ONE_VECTOR,
+        one_vector=records.ONE_VECTOR,
         strength_reduction=False,
     )
     for dilated in (False, True)

@@ -1,11 +1,6 @@
 """Memory that rows of depthwise convolutions access, checked before a program runs."""
 
-from fastcnn.backends.lanes.convolution.depthwise.kernels import (
-    ROW_STRIDES,
-    ROW_WIDTHS,
-    SHORT_ROW,
-    scratch,
-)
+from fastcnn.backends.lanes.convolution.depthwise import kernels
 from fastcnn.backends.lanes.convolution.phases import Phase, phases
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
@@ -39,9 +34,9 @@ def product(r: Reach) -> Touches:
 
 def _rows(r: Reach, phase: Phase, width: int, x: Range, y: Range, w: Range) -> Touches:
     """The same for tiles of rows."""
-    run, stride = r.among(L.IN, ROW_WIDTHS), r.among(L.ALONG, ROW_STRIDES)
+    run, stride = r.among(L.IN, kernels.ROW_WIDTHS), r.among(L.ALONG, kernels.ROW_STRIDES)
     rows = r.count(L.KERNEL_ROWS)
-    if width < SHORT_ROW or phase.pixels % width or not phase.pixels:
+    if width < kernels.SHORT_ROW or phase.pixels % width or not phase.pixels:
         raise ProgramError(f"{phase.pixels} positions in rows of {width}")
     tables = (r.table_at(at, phase.pixels, "rows") for at in (phase.read_at, phase.written_at))
     read, written = (Range.of(table[::width]) for table in tables)
@@ -58,7 +53,7 @@ def gradients(r: Reach) -> Touches:
     yield arena("X", r.buffer(L.X) + r.along(groups, r[L.X_GROUP]) + r.entries(L.X_TABLE, pixels))
     grad = r.buffer(L.Y) + r.along(outputs, r[L.Y_CHANNEL])
     yield arena("Y", grad + r.entries(L.Y_TABLE, r.count(L.POSITIONS)))
-    yield arena("M", r.workers(L.M, L.M_SLOT), scratch(each))
+    yield arena("M", r.workers(L.M, L.M_SLOT), kernels.scratch(each))
     out = r.blocks(L.EXTRA, L.EXTRA_BLOCK)
     yield arena("EXTRA", out + r.along(outputs * taps, 1), 1)
     if r[L.BIAS] >= 0:

@@ -2,12 +2,7 @@
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.depthwise.kernels import (
-    ROW_STRIDES,
-    ROW_WIDTHS,
-    SHORT_ROW,
-    scratch,
-)
+from fastcnn.backends.lanes.convolution.depthwise import kernels
 from fastcnn.backends.lanes.convolution.depthwise.records import K_DEPTHWISE, K_DEPTHWISE_GRADIENT
 from fastcnn.backends.lanes.convolution.direct import rows as direct
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
@@ -63,7 +58,7 @@ def gradients(
     columns = columns | _phases(planner, phases)
     columns |= {"z": -1} if grad_x is None else grad_x.columns("z") | {"z_channel": grad_x.channel}
     pixels = [sums.to_pixels for sums in direct.transposed_sums(g, grad, x)]
-    room = scratch(g.group_outputs * g.taps)
+    room = kernels.scratch(g.group_outputs * g.taps)
     common = dict(
         columns,
         m=planner.allocate(room * planner.workers),
@@ -97,8 +92,10 @@ def gradients(
 def _rows(g: ConvGeometry, x: Buffer) -> dict[str, int]:
     """Columns of a convolution that is computed row by row, if there are tiles for that."""
     (_, width), (_, stride) = g.output, g.stride
-    fits = g.kernel[1] in ROW_WIDTHS and stride in ROW_STRIDES and g.dilation[1] == 1
-    if not fits or width < SHORT_ROW:
+    fits = (
+        g.kernel[1] in kernels.ROW_WIDTHS and stride in kernels.ROW_STRIDES and g.dilation[1] == 1
+    )
+    if not fits or width < kernels.SHORT_ROW:
         return {}
     sizes = {"in": g.kernel[1], "kernel_rows": g.kernel[0], "along": stride, "y_width": width}
     return sizes | {"x_row": g.dilation[0] * x.row}

@@ -2,14 +2,9 @@
 
 import numpy as np
 
+from fastcnn.backends.lanes.convolution import phases
 from fastcnn.backends.lanes.convolution.direct import gradient_kernels, kernels, reach
 from fastcnn.backends.lanes.convolution.direct.bias import bias_gradient
-from fastcnn.backends.lanes.convolution.phases import (
-    pixels_of,
-    products_of,
-    vectors_met,
-    vectors_read,
-)
 from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
@@ -28,10 +23,10 @@ def _weights(r: Row) -> int:
 def _convolution(r: Row) -> Cost:
     pooled, meets = r[L.MODE] == L.POOLED, r[L.MODE] in (L.MASKED, L.ADDED)
     channels = r[L.GROUPS] * r[L.CHANNELS]
-    outputs = channels * pixels_of(r) // (4 if pooled else 1)
-    read = r[L.GROUPS] * vectors_read(r) + (outputs if meets else 0)
+    outputs = channels * phases.pixels_of(r) // (4 if pooled else 1)
+    read = r[L.GROUPS] * phases.vectors_read(r) + (outputs if meets else 0)
     written = 2 * outputs if pooled else outputs
-    return r.cost(2 * channels * products_of(r), read, written, parameters_read=_weights(r))
+    return r.cost(2 * channels * phases.products_of(r), read, written, parameters_read=_weights(r))
 
 
 def _weight_gradient(r: Row) -> Cost:
@@ -41,7 +36,7 @@ def _weight_gradient(r: Row) -> Cost:
     pixels = np.add.outer(
         np.arange(rows) * r[L.X_ROW], np.arange(columns) * r[L.ALONG] * LANES
     ).ravel()
-    inputs = vectors_met([(pixels, r.table(L.TAP_TABLE, r[L.TAPS]))])
+    inputs = phases.vectors_met([(pixels, r.table(L.TAP_TABLE, r[L.TAPS]))])
     read = r[L.GROUPS] * inputs + r.elements // (2 if pooled else 1)
     sums = int(r[L.BIAS] >= 0)
     met = r.elements // 4 if r[L.KERNEL_ROWS] else r.elements
@@ -59,7 +54,7 @@ def _gradient_tile(r: Row) -> str:
 
 
 def _sizes(r: Row) -> str:
-    return _sizes_of_pixels(r, pixels_of(r))
+    return _sizes_of_pixels(r, phases.pixels_of(r))
 
 
 def _gradient_sizes(r: Row) -> str:

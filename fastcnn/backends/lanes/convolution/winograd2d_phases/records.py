@@ -3,13 +3,7 @@
 from functools import partial
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
-from fastcnn.backends.lanes.convolution.winograd2d.records import (
-    both_ways,
-    gradient_tile,
-    pixels_written,
-    product_tile,
-    sizes,
-)
+from fastcnn.backends.lanes.convolution.winograd2d import records as plain
 from fastcnn.backends.lanes.convolution.winograd2d_phases import gradient_kernels as of_weights
 from fastcnn.backends.lanes.convolution.winograd2d_phases import kernels, reach
 from fastcnn.backends.lanes.convolution.winograd2d_phases.phases import MATRICES, PHASES
@@ -26,9 +20,9 @@ def _summands(r: Row, half: int) -> int:
 def product(r: Row, half: int) -> Cost:
     """The cost of the forward pass, or of a phase of its transpose."""
     inputs, outputs, tiles, matrices = r[L.IN], r[L.CHANNELS], r[L.POSITIONS], MATRICES[half]
-    pixels = outputs * pixels_written(r, OUTPUTS)
-    flops = 2 * _summands(r, half) * outputs + both_ways(matrices.input) * inputs
-    flops = tiles * (flops + (both_ways(matrices.output) + OUTPUTS * OUTPUTS) * outputs)
+    pixels = outputs * plain.pixels_written(r, OUTPUTS)
+    flops = 2 * _summands(r, half) * outputs + plain.both_ways(matrices.input) * inputs
+    flops = tiles * (flops + (plain.both_ways(matrices.output) + OUTPUTS * OUTPUTS) * outputs)
     read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] else 0)
     numbers = 0
     if r[L.MOMENTS]:
@@ -40,18 +34,18 @@ def product(r: Row, half: int) -> Cost:
 def gradient(r: Row, half: int) -> Cost:
     """The cost of one block's weight gradient."""
     inputs, outputs, tiles, matrices = r[L.IN], r[L.CHANNELS], r[L.POSITIONS], MATRICES[half]
-    flops = 2 * _summands(r, half) * outputs + both_ways(matrices.input) * inputs
-    flops = tiles * (flops + both_ways(matrices.output.T) * outputs)
+    flops = 2 * _summands(r, half) * outputs + plain.both_ways(matrices.input) * inputs
+    flops = tiles * (flops + plain.both_ways(matrices.output.T) * outputs)
     read = OUTPUTS * OUTPUTS * tiles * (inputs + outputs)
     weights = r[L.KERNEL_ROWS] * r[L.M_ROW] * inputs // len(PHASES) * outputs
-    back = both_ways(matrices.weight.T) * inputs * outputs * r.blocks
+    back = plain.both_ways(matrices.weight.T) * inputs * outputs * r.blocks
     return r.cost(flops, read, 0, partial=weights) + Cost(back, 0, 0)
 
 
 def weights(r: Row, half: int) -> Cost:
     """The cost of transforming phases of kernels."""
     count = r[L.IN] * FLOAT_BYTES
-    flops = both_ways(MATRICES[half].weight) * r[L.IN]
+    flops = plain.both_ways(MATRICES[half].weight) * r[L.IN]
     return Cost(flops, half * half * count, points(half) ** 2 * count)
 
 
@@ -60,8 +54,8 @@ def _product(half: int) -> int:
         kernels.winograd2d_phases,
         "Winograd 2-D by phases",
         partial(product, half=half),
-        sizes,
-        product_tile,
+        plain.sizes,
+        plain.product_tile,
         fixed={"narrow": half == 2},
         touches=partial(reach.product, half=half),
         speed=0.88,
@@ -74,8 +68,8 @@ def _gradient(half: int) -> int:
         of_weights.winograd2d_phases_gradient,
         "Winograd 2-D gradient by phases",
         partial(gradient, half=half),
-        sizes,
-        gradient_tile,
+        plain.sizes,
+        plain.gradient_tile,
         fixed={"narrow": half == 2},
         touches=partial(reach.gradient, half=half),
         gradients=("weight",),
