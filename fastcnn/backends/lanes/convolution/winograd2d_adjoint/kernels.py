@@ -98,7 +98,7 @@ def adjoint_windows(A, T, r, x0, m0, p0, count, v, step, edge):
         place = OUTPUTS // 2 * (down * r[L.X_ROW] + along * LANES)
         if rows <= 0 or columns <= 0:
             place = 0
-        sources = A, x0 + place, A, m0 + place, r[L.X_ROW], rows, columns, r[L.X_CHANNEL]
+        sources = (A, x0 + place), (A, m0 + place), r[L.X_ROW], (rows, columns), r[L.X_CHANNEL]
         bits = edge_of(sizes, p0 + t, FEW // 2) if edge else 0
         WINDOWS(bits // ROWS, bits % ROWS, *sources, A, v + t * LANES, step)
 
@@ -139,19 +139,20 @@ def adjoint_of_channel(A, T, P, r, c, y0, p0, count, sums, step, carried, spare,
         h, w = OUTPUTS * down - r[L.TOP], OUTPUTS * along - r[L.LEFT]
         if along == 0:
             clear(A, carried, CARRIED_COLUMNS)
-        sources = A, sums + t * LANES, step, A, rows + OUTPUTS * along * LANES, row, A, carried
-        place = P, bias, A, y0 + h * r[L.Y_ROW] + w * LANES, r[L.Y_ROW]
-        inside = -h, r[L.Y_ROWS] - h, -w, r[L.Y_WIDTH] - w, spare
-        rest = *sources, *place, *inside, r[L.RELU], r[L.MODE]
+        sources = A, sums + t * LANES, step
+        kept = A, rows + OUTPUTS * along * LANES, row, A, carried
+        to = A, y0 + h * r[L.Y_ROW] + w * LANES, r[L.Y_ROW]
+        limits = -h, -w, r[L.Y_ROWS] - h, r[L.Y_WIDTH] - w, spare
         edge = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, few) if few >= 0 else 0
+        rest = sources, kept, (P, bias), to, limits, r[L.RELU], r[L.MODE]
         PIXELS(edge // ROWS, edge % ROWS, *rest)
         if along == across - 1:
             end = rows + OUTPUTS * across * LANES
             for j in range(SHARED):
                 for i in range(SHARED):
-                    kept, left = end + i * row + j * LANES, carried + (SHARED * i + j) * LANES
-                    simd.store(A, left, simd.add(simd.load(A, left), simd.load(A, kept)))
-                    simd.store(A, kept, simd.load(A, left + OUTPUTS * SHARED * LANES))
+                    below, left = end + i * row + j * LANES, carried + (SHARED * i + j) * LANES
+                    simd.store(A, left, simd.add(simd.load(A, left), simd.load(A, below)))
+                    simd.store(A, below, simd.load(A, left + OUTPUTS * SHARED * LANES))
             put_carried(A, P, r, bias, carried, SHARED * LANES, OUTPUTS, SHARED, h, w + OUTPUTS, y0)
     if p0 + count == r[L.POSITIONS]:
         h = OUTPUTS * (r[L.POSITIONS] // across) - r[L.TOP]

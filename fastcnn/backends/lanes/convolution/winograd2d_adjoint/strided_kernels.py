@@ -59,8 +59,8 @@ def pixels_of_channel(A, T, P, r, phase, c, y, p0, count, sums, step, spare):
         place = y + ypix[p0 + t] + top * r[L.Y_ROW] + side * LANES
         rows = (left[2 * (p0 + t)] - top + 1) // 2
         columns = (left[2 * (p0 + t) + 1] - side + 1) // 2
-        sources, inside = (A, sums + t * LANES, step, P, bias), (rows, columns, spare)
-        rest = *sources, A, place, r[L.Y_ROW], *inside, r[L.RELU], r[L.MODE]
+        sources, to = (A, sums + t * LANES, step), (A, place, r[L.Y_ROW])
+        rest = sources, (P, bias), to, (rows, columns, spare), r[L.RELU], r[L.MODE]
         OUTPUTS_TILE(ODD_ROWS[phase], ODD_COLUMNS[phase], *rest)
 
 

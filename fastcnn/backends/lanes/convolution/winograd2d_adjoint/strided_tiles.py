@@ -46,36 +46,21 @@ def strided_adjoint_input_tile(
 
 @tile(2)
 def strided_adjoint_output_tile(
-    at: Emitter,
-    odd_rows: int,
-    odd_columns: int,
-    S,
-    s0,
-    step,
-    B,
-    b0,
-    Y,
-    y0,
-    yrow,
-    rows,
-    columns,
-    spare,
-    relu,
-    masked,
+    at: Emitter, odd_rows: int, odd_columns: int, products, bias, to, inside, relu, masked
 ) -> None:
     """A phase's first rows and columns of 4x4 pixels, which are two rows and columns apart.
 
-    The others are stored at ``spare``, room for one vector.
+    ``products`` and ``to`` are an array, an offset and a step, ``inside`` the rows and columns, and
+    the address at which others are stored.
     """
-    odd = odd_rows, odd_columns
+    odd, (Y, y0, yrow) = (odd_rows, odd_columns), to
     down, along = _sides(odd)
-    flat = load_all(at, down * along, S, s0, step)
-    products = [flat[along * i : along * (i + 1)] for i in range(down)]
-    bias, inside = at.bias(B, b0, 1)[0], Inside(rows, columns, spare)
-    places = []
-    for i, row in enumerate(emit_phase(at.builder, EVEN.output, odd, products)[::-1]):
+    flat = load_all(at, down * along, *products)
+    sums = [flat[along * i : along * (i + 1)] for i in range(down)]
+    (added,), places = at.bias(*bias, 1), []
+    for i, row in enumerate(emit_phase(at.builder, EVEN.output, odd, sums)[::-1]):
         for j, value in enumerate(row[::-1]):
             place = at.offset(at.offset(y0, 2 * i, yrow), 2 * j, LANES)
-            place = inside.place(at, i, j, place)
-            places.append((at.builder.fadd(value, bias), place))
+            place = Inside(*inside).place(at, i, j, place)
+            places.append((at.builder.fadd(value, added), place))
     emit_outputs(at, places, Y, at.index(0), relu, masked)

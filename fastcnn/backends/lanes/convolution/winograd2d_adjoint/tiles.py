@@ -47,42 +47,30 @@ def adjoint_edge_tile(at: Emitter, down: int, along: int, D, d0, drow, ahead, V,
 
 @tile(2)
 def adjoint_windows_tile(
-    at: Emitter,
-    few_down: int,
-    few_along: int,
-    D,
-    d0,
-    M,
-    m0,
-    drow,
-    rows,
-    columns,
-    ahead,
-    V,
-    v0,
-    step,
+    at: Emitter, few_down: int, few_along: int, gradients, winners, drow, inside, ahead, V, v0, step
 ) -> None:
-    """The same with the gradient of 2x2 windows of 2x2 outputs, routed to their argmax ``M``.
+    """The same with the gradient of 2x2 windows of 2x2 outputs, routed to their argmax.
 
-    Only the first rows and columns of windows are inside the map.
+    Gradients and winners are an array and an offset; only the first rows and columns of windows are
+    inside the map.
     """
     of = sides(few_down, few_along)
     matrices = [side.of.output.T for side in of]
     builder, (down, along) = at.builder, (range(matrix.shape[1] // 2) for matrix in matrices)
-    for array, first in ((D, d0), (M, m0)):
+    for array, first in (gradients, winners):
         ask_for_pixels(at, (down, along), Grid(array, first, drow, LANES), ahead)
-    windows, inside = [], Inside(rows, columns, at.index(-1))
+    windows, limits = [], Inside(*inside, at.index(-1))
     for i in range(OUTPUTS // 2):
         for j in range(OUTPUTS // 2):
             if i not in down or j not in along:
                 windows.append((constant(0.0), constant(0.0)))
                 continue
             place = at.offset(at.offset(at.index(0), i, drow), j, LANES)
-            place = inside.place(at, i, j, place)
+            place = limits.place(at, i, j, place)
             outside = builder.icmp_signed("<", place, at.index(0))
             place = builder.select(outside, at.index(0), place)
             grad, winner = (
-                at.load(array, builder.add(first, place)) for array, first in ((D, d0), (M, m0))
+                at.load(array, builder.add(first, place)) for array, first in (gradients, winners)
             )
             windows.append((builder.select(outside, constant(0.0), grad), winner))
     pixels = [row[: 2 * len(along)] for row in emit_unpooled(at, windows)[: 2 * len(down)]]
@@ -91,40 +79,20 @@ def adjoint_windows_tile(
 
 @tile(2)
 def adjoint_output_tile(
-    at: Emitter,
-    few_down: int,
-    few_along: int,
-    S,
-    s0,
-    step,
-    R,
-    r0,
-    rrow,
-    C,
-    c0,
-    B,
-    b0,
-    Y,
-    y0,
-    yrow,
-    top,
-    rows,
-    left,
-    columns,
-    spare,
-    relu,
-    masked,
+    at: Emitter, few_down: int, few_along: int, products, carried, bias, to, limits, relu, masked
 ) -> None:
     """``B p B^T`` of a tile, plus the carried sums; its first 4x4 pixels are stored.
 
-    Pixels before ``top`` or ``left`` and from ``rows`` or ``columns`` on go to ``spare``. Two rows
-    in ``R`` are carried from the tiles above to those below, two columns in ``C`` from the tile on
-    the left to that on the right.
+    ``products`` and ``to`` are an array, an offset and a step. Two rows in ``R`` are carried from
+    the tiles above to those below, two columns in ``C`` from the tile on the left to that on the
+    right. Of the ``limits``, pixels before ``top`` or ``left`` and from ``rows`` or ``columns`` on
+    go to ``spare``.
     """
+    (R, r0, rrow, C, c0), (Y, y0, yrow), (top, left, rows, columns, spare) = carried, to, limits
     builder, of, inside = at.builder, sides(few_down, few_along), Inside(rows, columns, spare)
-    sums = load_products(at, of, S, s0, step)
+    sums = load_products(at, of, *products)
     along = [_all_pixels(at, of[0].of.input.T, list(column)) for column in zip(*sums, strict=True)]
-    bias = at.bias(B, b0, 1)[0]
+    (added,) = at.bias(*bias, 1)
 
     def emit(whole: bool) -> None:
         # Row by row: stored rows free their registers.
@@ -149,7 +117,7 @@ def adjoint_output_tile(
                         outside = builder.icmp_signed("<", at.index(number), low)
                         place = builder.select(outside, spare, place)
                     place = inside.place(at, i, j, place)
-                places.append((builder.fadd(pixels[j], bias), place))
+                places.append((builder.fadd(pixels[j], added), place))
             if whole:
                 for value, place in places:
                     at.store(value, Y, place)
