@@ -1,6 +1,6 @@
 """Building blocks of all Winograd transforms; a vector holds one pixel of 16 samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fastcnn.backends.lanes.convolution.winograd import Matrix, factors
@@ -30,6 +30,14 @@ class Inside(NamedTuple):
     rows: Any
     columns: Any
     spare: Any
+
+    def are_at_least(self, at: Emitter, side: int) -> Any:
+        """Whether there are ``side`` rows and columns."""
+        rows, columns = (
+            at.builder.icmp_signed(">=", count, at.index(side))
+            for count in (self.rows, self.columns)
+        )
+        return at.builder.and_(rows, columns)
 
     def place(self, at: Emitter, i: int, j: int, place: Any) -> Any:
         """The address of a vector: ``place`` if it is in the map."""
@@ -69,10 +77,13 @@ def emit_product(builder, matrix: Matrix, values: list[Any]) -> list[Any]:
     return values
 
 
-def emit_both_ways(builder, matrix: Matrix, tile: list[list[Any]]) -> list[list[Any]]:
-    """``matrix @ tile @ matrix.T`` of a tile of vectors."""
+def emit_both_ways(
+    builder, matrix: Matrix, tile: list[list[Any]], along: Matrix | None = None
+) -> list[list[Any]]:
+    """``matrix @ tile @ matrix.T`` of a tile of vectors, or ``matrix @ tile @ along.T``."""
+    along = matrix if along is None else along
     columns = [emit_product(builder, matrix, list(column)) for column in zip(*tile, strict=True)]
-    return [emit_product(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
+    return [emit_product(builder, along, list(row)) for row in zip(*columns, strict=True)]
 
 
 def store_both_ways(at: Emitter, matrix: Matrix, tile: list[list[Any]], Y, y0, step) -> None:
@@ -89,6 +100,12 @@ def store_both_ways(at: Emitter, matrix: Matrix, tile: list[list[Any]], Y, y0, s
 def load_all(at: Emitter, count: int, X, x0, step) -> list[Any]:
     """Load vectors that are ``step`` floats apart."""
     return [at.load(X, at.offset(x0, i, step)) for i in range(count)]
+
+
+def load_rows(at: Emitter, rows: int, columns: int, X, x0, step) -> list[list[Any]]:
+    """Load a matrix of vectors, row by row, that are ``step`` floats apart."""
+    flat = load_all(at, rows * columns, X, x0, step)
+    return [flat[columns * i : columns * (i + 1)] for i in range(rows)]
 
 
 def load_pixels(at: Emitter, sides: Sequence[range], source: Grid) -> list[list[Any]]:
@@ -112,6 +129,14 @@ def ask_tile(at: Emitter, side: int, write: int, X, x0, down, along) -> None:
     for i in range(side):
         for j in range(side):
             at.prefetch(X, Grid(X, x0, down, along).place(at, i, j), write=bool(write))
+
+
+def emit_either(at: Emitter, condition: Any, emit: Callable[[bool], None]) -> None:
+    """Emit code for both values of a condition; at run time the one for its value runs."""
+    with at.builder.if_else(condition) as branches:
+        for branch, value in zip(branches, (True, False), strict=True):
+            with branch:
+                emit(value)
 
 
 def store_all(at: Emitter, values: list[Any], Y, y0, step) -> None:

@@ -18,7 +18,7 @@ def channel_output_tile(
 
     The others are stored at ``spare``, room for one vector; ``m0`` as in ``channel_tile``.
     """
-    outputs = emit_tile_outputs(at, S, s0, step, biases_of(at, B, b0, 1)[0])
+    outputs = emit_tile_outputs(at, (S, s0, step), biases_of(at, B, b0, 1)[0])
     to, more = Grid(Y, y0, yrow, pixel), Grid(M, m0, mrow, pixel)
     _store_inside(at, outputs, to, more, Inside(rows, columns, spare), relu)
 
@@ -28,7 +28,7 @@ def strided_output_tile(
     at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, M, m0, mrow
 ) -> None:
     """The same for the products of a convolution of stride 2."""
-    outputs = emit_strided_outputs(at, S, s0, step, biases_of(at, B, b0, 1)[0])
+    outputs = emit_strided_outputs(at, (S, s0, step), biases_of(at, B, b0, 1)[0])
     to, more = Grid(Y, y0, yrow, LANES), Grid(M, m0, mrow, LANES)
     _store_inside(at, outputs, to, more, Inside(rows, columns, spare), relu)
 

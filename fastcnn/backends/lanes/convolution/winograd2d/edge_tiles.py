@@ -23,11 +23,11 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Grid,
     Inside,
     ask_for_pixels,
+    emit_both_ways,
     emit_product,
     load_pixels,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES
 
 #: The maximum number of outputs of an edge tile.
 FEW = OUTPUTS // 2
@@ -95,32 +95,26 @@ def transform_edge(
     store_products(at, of, matrices, pixels, V, v0, step)
 
 
-def _emit_outputs(at: Emitter, down: int, along: int, source: Any, bias: Any) -> list[list[Any]]:
+def _emit_outputs(at: Emitter, down: int, along: int, products, bias) -> list[list[Any]]:
     of = sides(down, along)
-    sums = load_products(at, of, *source)
+    sums = load_products(at, of, *products)
     rows, columns = (side.of.output for side in of)
-    half = [emit_product(at.builder, rows, list(column)) for column in zip(*sums, strict=True)]
-    made = [emit_product(at.builder, columns, list(row)) for row in zip(*half, strict=True)]
-    return finish_outputs(at, made, bias)
+    return finish_outputs(at, emit_both_ways(at.builder, rows, sums, columns), bias)
 
 
 @tile(2)
 def edge_output_tile(
-    at: Emitter, down: int, along: int, S, s0, step, B, b0, Y, y0, yrow, pixel, rows, columns,
-    spare, relu, met,
-) -> None:  # fmt: skip
+    at: Emitter, down: int, along: int, products, bias, to, inside, relu, met
+) -> None:
     """The outputs of an edge tile, as ``output_tile``."""
-    outputs = _emit_outputs(at, down, along, (S, s0, step), at.bias(B, b0, 1)[0])
-    to, inside = Grid(Y, y0, yrow, pixel), Inside(rows, columns, spare)
-    store_outputs(at, outputs, to, inside, relu, met)
+    outputs = _emit_outputs(at, down, along, products, at.bias(*bias, 1)[0])
+    store_outputs(at, outputs, Grid(*to), Inside(*inside), relu, met)
 
 
 @tile(2)
 def edge_pooled_output_tile(
-    at: Emitter, down: int, along: int, S, s0, step, B, b0, Y, y0, I, i0, yrow, rows, columns,
-    spare, relu,
-) -> None:  # fmt: skip
+    at: Emitter, down: int, along: int, products, bias, windows, inside, relu
+) -> None:
     """The windows of an edge tile, as ``pooled_output_tile``."""
-    outputs = _emit_outputs(at, down, along, (S, s0, step), at.bias(B, b0, 1)[0])
-    to, winners = (Grid(array, first, yrow, LANES) for array, first in ((Y, y0), (I, i0)))
-    store_windows(at, outputs, to, winners, Inside(rows, columns, spare), relu)
+    outputs = _emit_outputs(at, down, along, products, at.bias(*bias, 1)[0])
+    store_windows(at, outputs, windows, Inside(*inside), relu)

@@ -125,24 +125,24 @@ def edge_inputs(A, r, spacing, edge, x, v, step):
 def edge_outputs_of_channel(A, T, P, r, spacing, c, y0, m0, p0, count, sums, step, spare, few):
     """The same as ``outputs_of_channel``, where some tiles have FEW rows or columns."""
     ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
-    bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
+    bias = P, r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
     for t in range(count):
-        s, inside = sums + t * LANES, c * r[L.Y_CHANNEL] + ypix[p0 + t]
-        y, m, edge = y0 + inside, m0 + inside, edge_of(sizes, p0 + t, few)
-        inside_map = (sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1], spare)
+        s, place = sums + t * LANES, c * r[L.Y_CHANNEL] + ypix[p0 + t]
+        y, m, edge = y0 + place, m0 + place, edge_of(sizes, p0 + t, few)
+        sources, inside = (A, s, step), (sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1], spare)
         if r[L.MODE] == L.POOLED:
-            rest = A, s, step, P, bias, A, y, A, m, r[L.Y_ROW], *inside_map, r[L.RELU]
+            windows = sources, bias, (A, y, A, m, r[L.Y_ROW]), inside, r[L.RELU]
             if edge == 0:
-                pooled_output_tile(*rest)
+                pooled_output_tile(*windows)
             else:
-                WINDOWS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
+                WINDOWS_AT_EDGE(edge // ROWS, edge % ROWS, *windows)
         else:
             met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
-            to = A, s, step, P, bias, A, y, r[L.Y_ROW], spacing, *inside_map, r[L.RELU], met
+            rest = sources, bias, (A, y, r[L.Y_ROW], spacing), inside, r[L.RELU], met
             if edge == 0:
-                output_tile(*to)
+                output_tile(*rest)
             else:
-                OUTPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *to)
+                OUTPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
 
 
 @linked
@@ -151,19 +151,19 @@ def outputs_of_channel(A, T, P, r, spacing, c, y0, m0, p0, count, sums, step, sp
     ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
     for t in range(count):
-        s, inside = sums + t * LANES, c * r[L.Y_CHANNEL] + ypix[p0 + t]
+        s, place = sums + t * LANES, c * r[L.Y_CHANNEL] + ypix[p0 + t]
         rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
-        y, m = y0 + inside, m0 + inside
-        sources, sizes_ = (A, s, step, P, bias), (rows, columns, spare)
+        y, m = y0 + place, m0 + place
+        sources, inside = ((A, s, step), (P, bias)), (rows, columns, spare)
         met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
         if r[L.MODE] == L.POOLED and r[L.DOWN] == 2:
-            strided_pooled_tile(*sources, A, y, A, m, r[L.Y_ROW], *sizes_, r[L.RELU])
+            strided_pooled_tile(*sources, (A, y, A, m, r[L.Y_ROW]), inside, r[L.RELU])
         elif r[L.MODE] == L.POOLED:
-            pooled_output_tile(*sources, A, y, A, m, r[L.Y_ROW], *sizes_, r[L.RELU])
+            pooled_output_tile(*sources, (A, y, A, m, r[L.Y_ROW]), inside, r[L.RELU])
         elif r[L.DOWN] == 2:
-            strided_output_tile(*sources, A, y, r[L.Y_ROW], *sizes_, r[L.RELU], met)
+            strided_output_tile(*sources, (A, y, r[L.Y_ROW], LANES), inside, r[L.RELU], met)
         else:
-            output_tile(*sources, A, y, r[L.Y_ROW], spacing, *sizes_, r[L.RELU], met)
+            output_tile(*sources, (A, y, r[L.Y_ROW], spacing), inside, r[L.RELU], met)
 
 
 @linked
@@ -321,12 +321,9 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge, dilate
                     ask_for_outputs(A, T, r, spacing, y0 + channel, m0 + channel, p0, taken)
                 v, w = transformed + k * from_step, r[L.W] + T[r[L.S_TABLE] + k] + c0 * inputs
                 s = sums + k * SUMS_STEP
-                if edge:
-                    t0, t1 = tiles_with_product(sizes, p0, taken, few, k)
-                    v, s = v + t0 * LANES, s + t0 * LANES
-                    products(A, v, t1 - t0, inputs, each, w, made, s, SUMS)
-                else:
-                    products(A, v, taken, inputs, each, w, made, s, SUMS)
+                t0, t1 = tiles_with_product(sizes, p0, taken, few, k) if edge else (0, taken)
+                v, s = v + t0 * LANES, s + t0 * LANES
+                products(A, v, t1 - t0, inputs, each, w, made, s, SUMS)
             for c in range(c0, c0 + made):
                 s = sums + (c - c0) * SUMS
                 rest = c, y0, m0, p0, taken, s, SUMS_STEP, spare

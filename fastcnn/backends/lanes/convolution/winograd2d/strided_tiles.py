@@ -44,9 +44,9 @@ def strided_input_tile(at: Emitter, X, x0, xrow, ahead, V, v0, step) -> None:
         place = at.offset(place, len(flat), step)
 
 
-def emit_strided_outputs(at: Emitter, S, s0, step, bias) -> list[list[Any]]:
+def emit_strided_outputs(at: Emitter, products, bias) -> list[list[Any]]:
     """The 4x4 outputs of 81 products, with bias."""
-    builder = at.builder
+    builder, (S, s0, step) = at.builder, products
 
     def take(first: int, rows: int, columns: int) -> list[list[Any]]:
         return [
@@ -71,23 +71,17 @@ def emit_strided_outputs(at: Emitter, S, s0, step, bias) -> list[list[Any]]:
 
 
 @tile(0)
-def strided_output_tile(
-    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, met
-) -> None:
+def strided_output_tile(at: Emitter, products, bias, to, inside, relu, met) -> None:
     """The same as ``output_tile``, for stride 2."""
-    outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
-    to, inside = Grid(Y, y0, yrow, LANES), Inside(rows, columns, spare)
-    store_outputs(at, outputs, to, inside, relu, met)
+    outputs = emit_strided_outputs(at, products, at.bias(*bias, 1)[0])
+    store_outputs(at, outputs, Grid(*to), Inside(*inside), relu, met)
 
 
 @tile(0)
-def strided_pooled_tile(
-    at: Emitter, S, s0, step, B, b0, Y, y0, I, i0, yrow, rows, columns, spare, relu
-) -> None:
+def strided_pooled_tile(at: Emitter, products, bias, windows, inside, relu) -> None:
     """The same as ``pooled_output_tile``, for stride 2."""
-    outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
-    to, winners = (Grid(array, first, yrow, LANES) for array, first in ((Y, y0), (I, i0)))
-    store_windows(at, outputs, to, winners, Inside(rows, columns, spare), relu)
+    outputs = emit_strided_outputs(at, products, at.bias(*bias, 1)[0])
+    store_windows(at, outputs, windows, Inside(*inside), relu)
 
 
 @tile(0)

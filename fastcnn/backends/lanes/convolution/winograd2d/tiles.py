@@ -13,8 +13,10 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Inside,
     ask_for_pixels,
     emit_both_ways,
+    emit_either,
     load_all,
     load_pixels,
+    load_rows,
     store_all,
     store_both_ways,
 )
@@ -75,10 +77,9 @@ def _multiply(
     return [flat[c * TB : (c + 1) * TB] for c in range(CB)]
 
 
-def emit_tile_outputs(at: Emitter, S, s0, step, bias) -> list[list[Any]]:
+def emit_tile_outputs(at: Emitter, products, bias) -> list[list[Any]]:
     """The outputs of 36 products, with bias."""
-    flat = load_all(at, PRODUCTS, S, s0, step)
-    sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
+    sums = load_rows(at, SIDE, SIDE, *products)
     return finish_outputs(at, emit_both_ways(at.builder, MATRICES.output, sums), bias)
 
 
@@ -88,25 +89,18 @@ def finish_outputs(at: Emitter, rows: list[list[Any]], bias: Any) -> list[list[A
 
 
 @tile(0)
-def output_tile(
-    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, pixel, rows, columns, spare, relu, met
-) -> None:
+def output_tile(at: Emitter, products, bias, to, inside, relu, met) -> None:
     """The first rows and columns of 4x4 outputs, with bias and the operations of ``conv_tile``.
 
-    The others are stored at ``spare``, room for one vector.
+    ``products`` are an array, an offset and a step, ``to`` a :class:`Grid`, ``inside`` an
+    :class:`Inside`.
     """
-    outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
-    to, inside = Grid(Y, y0, yrow, pixel), Inside(rows, columns, spare)
-    store_outputs(at, outputs, to, inside, relu, met)
+    outputs = emit_tile_outputs(at, products, at.bias(*bias, 1)[0])
+    store_outputs(at, outputs, Grid(*to), Inside(*inside), relu, met)
 
 
 def store_outputs(
-    at: Emitter,
-    outputs: list[list[Any]],
-    to: Grid,
-    inside: Inside,
-    relu,
-    met,
+    at: Emitter, outputs: list[list[Any]], to: Grid, inside: Inside, relu, met
 ) -> None:
     """Store the first rows and columns, and the others at a spare address."""
 
@@ -125,16 +119,8 @@ def store_outputs(
 
     if len(outputs) < OUTPUTS or len(outputs[0]) < OUTPUTS:
         emit(False)
-        return
-    whole = at.builder.and_(
-        at.builder.icmp_signed(">=", inside.rows, at.index(OUTPUTS)),
-        at.builder.icmp_signed(">=", inside.columns, at.index(OUTPUTS)),
-    )
-    with at.builder.if_else(whole) as (then, otherwise):
-        with then:
-            emit(True)
-        with otherwise:
-            emit(False)
+    else:
+        emit_either(at, inside.are_at_least(at, OUTPUTS), emit)
 
 
 @tile(1)
@@ -170,36 +156,23 @@ def moment_tile(at: Emitter, side: int, Y, y0, yrow, pixel, rows, columns, M, m0
             )
         store_all(at, [sums[0], powers[0]], M, at.offset(m0, 1, apart), apart)
 
-    whole = builder.and_(
-        builder.icmp_signed(">=", rows, at.index(side)),
-        builder.icmp_signed(">=", columns, at.index(side)),
-    )
-    with builder.if_else(whole) as (then, otherwise):
-        with then:
-            emit(True)
-        with otherwise:
-            emit(False)
+    emit_either(at, Inside(rows, columns, y0).are_at_least(at, side), emit)
 
 
 @tile(0)
-def pooled_output_tile(
-    at: Emitter, S, s0, step, B, b0, Y, y0, I, i0, yrow, rows, columns, spare, relu
-) -> None:
+def pooled_output_tile(at: Emitter, products, bias, windows, inside, relu) -> None:
     """The first rows and columns of 2x2 windows of 2x2 outputs, as in ``conv_pool_tile``."""
-    outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
+    outputs = emit_tile_outputs(at, products, at.bias(*bias, 1)[0])
+    store_windows(at, outputs, windows, Inside(*inside), relu)
+
+
+def store_windows(at: Emitter, outputs: list[list[Any]], windows, inside: Inside, relu) -> None:
+    """Store each window's maximum and its index, of the first rows and columns.
+
+    ``windows`` are two arrays with an offset each, and the floats between rows.
+    """
+    Y, y0, I, i0, yrow = windows
     to, winners = (Grid(array, first, yrow, LANES) for array, first in ((Y, y0), (I, i0)))
-    store_windows(at, outputs, to, winners, Inside(rows, columns, spare), relu)
-
-
-def store_windows(
-    at: Emitter,
-    outputs: list[list[Any]],
-    to: Grid,
-    winners: Grid,
-    inside: Inside,
-    relu,
-) -> None:
-    """Store each window's maximum and its index, of the first rows and columns."""
     for i in range(len(outputs) // 2):
         for j in range(len(outputs[0]) // 2):
             values = [v for row in outputs[2 * i : 2 * i + 2] for v in row[2 * j : 2 * j + 2]]
@@ -264,6 +237,5 @@ def load_kernels(at: Emitter, P, places: list[Any]) -> list[list[Any]]:
 @tile(0)
 def weight_gradient_tile(at: Emitter, E, e0, estep, G, g0, gstep) -> None:
     """The gradients of the 9 weights of 16 kernels from those of their 36 products."""
-    flat = load_all(at, PRODUCTS, E, e0, estep)
-    sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
+    sums = load_rows(at, SIDE, SIDE, E, e0, estep)
     store_both_ways(at, MATRICES.weight.T, sums, G, g0, gstep)

@@ -66,26 +66,20 @@ def clear(A, first, floats):
 
 
 @linked
-def adjoint_inputs(A, r, x0, p0, count, v, step):
-    """Transform the gradients of some tiles of a channel; products are ``step`` apart."""
-    for t in range(count):
-        down, along = (p0 + t) // r[L.ACROSS], (p0 + t) % r[L.ACROSS]
-        x = x0 + OUTPUTS * (down * r[L.X_ROW] + along * LANES)
-        adjoint_input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v + t * LANES, step)
+def adjoint_inputs(A, T, r, x0, p0, count, v, step, edge):
+    """Transform the gradients of some tiles of a channel; products are ``step`` apart.
 
-
-@linked
-def edge_adjoint_inputs(A, T, r, x0, p0, count, v, step):
-    """The same, where some tiles have few rows or columns."""
+    With EDGE, some tiles have few rows or columns.
+    """
     for t in range(count):
         down, along = (p0 + t) // r[L.ACROSS], (p0 + t) % r[L.ACROSS]
         x = x0 + OUTPUTS * (down * r[L.X_ROW] + along * LANES)
         rest = A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v + t * LANES, step
-        edge = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, FEW)
-        if edge == 0:
+        bits = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, FEW) if edge else 0
+        if bits == 0:
             adjoint_input_tile(*rest)
         else:
-            INPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
+            INPUTS_AT_EDGE(bits // ROWS, bits % ROWS, *rest)
 
 
 @linked
@@ -140,19 +134,19 @@ def adjoint_of_channel(A, T, P, r, c, y0, p0, count, sums, step, carried, spare,
         if along == 0:
             clear(A, carried, CARRIED_COLUMNS)
         sources = A, sums + t * LANES, step
-        kept = A, rows + OUTPUTS * along * LANES, row, A, carried
+        carries = A, rows + OUTPUTS * along * LANES, row, A, carried
         to = A, y0 + h * r[L.Y_ROW] + w * LANES, r[L.Y_ROW]
-        limits = -h, -w, r[L.Y_ROWS] - h, r[L.Y_WIDTH] - w, spare
+        limits = -h, r[L.Y_ROWS] - h, -w, r[L.Y_WIDTH] - w, spare
+        rest = sources, carries, (P, bias), to, limits, r[L.RELU], r[L.MODE]
         edge = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, few) if few >= 0 else 0
-        rest = sources, kept, (P, bias), to, limits, r[L.RELU], r[L.MODE]
         PIXELS(edge // ROWS, edge % ROWS, *rest)
         if along == across - 1:
             end = rows + OUTPUTS * across * LANES
             for j in range(SHARED):
                 for i in range(SHARED):
-                    below, left = end + i * row + j * LANES, carried + (SHARED * i + j) * LANES
-                    simd.store(A, left, simd.add(simd.load(A, left), simd.load(A, below)))
-                    simd.store(A, below, simd.load(A, left + OUTPUTS * SHARED * LANES))
+                    kept, left = end + i * row + j * LANES, carried + (SHARED * i + j) * LANES
+                    simd.store(A, left, simd.add(simd.load(A, left), simd.load(A, kept)))
+                    simd.store(A, kept, simd.load(A, left + OUTPUTS * SHARED * LANES))
             put_carried(A, P, r, bias, carried, SHARED * LANES, OUTPUTS, SHARED, h, w + OUTPUTS, y0)
     if p0 + count == r[L.POSITIONS]:
         h = OUTPUTS * (r[L.POSITIONS] // across) - r[L.TOP]
@@ -206,10 +200,8 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled, edg
             if pooled:
                 m = m0 + c * r[L.X_CHANNEL]
                 adjoint_windows(A, T, r, x, m, p0, taken, v, from_step, edge)
-            elif edge:
-                edge_adjoint_inputs(A, T, r, x, p0, taken, v, from_step)
             else:
-                adjoint_inputs(A, r, x, p0, taken, v, from_step)
+                adjoint_inputs(A, T, r, x, p0, taken, v, from_step, edge)
         far = inputs * r[L.X_CHANNEL] >= FAR and not pooled
         coming = min(strip, tiles - p0 - taken) if far else 0
         turns = PRODUCTS - LATER
@@ -226,12 +218,9 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled, edg
                     ask_for_pixels(A, r, y, kept, p0, taken, far_carried)
                 v, w = transformed + k * from_step, r[L.W] + k * r[L.OUT] + c0 * inputs
                 s = sums + k * SUMS_STEP
-                if edge:
-                    t0, t1 = tiles_with_product(sizes, p0, taken, few, k)
-                    v, s = v + t0 * LANES, s + t0 * LANES
-                    products(A, v, t1 - t0, inputs, each, w, made, s, SUMS)
-                else:
-                    products(A, v, taken, inputs, each, w, made, s, SUMS)
+                t0, t1 = tiles_with_product(sizes, p0, taken, few, k) if edge else (0, taken)
+                v, s = v + t0 * LANES, s + t0 * LANES
+                products(A, v, t1 - t0, inputs, each, w, made, s, SUMS)
             for c in range(made):
                 y, kept = y0 + (c0 + c) * r[L.Y_CHANNEL], carried + (c0 + c) * carried_step
                 s = sums + c * SUMS

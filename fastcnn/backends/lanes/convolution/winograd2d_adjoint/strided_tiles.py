@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Inside,
     ask_for_pixels,
     load_all,
+    load_rows,
     store_all,
 )
 from fastcnn.codegen.emitter import Emitter, tile
@@ -55,8 +56,7 @@ def strided_adjoint_output_tile(
     """
     odd, (Y, y0, yrow) = (odd_rows, odd_columns), to
     down, along = _sides(odd)
-    flat = load_all(at, down * along, *products)
-    sums = [flat[along * i : along * (i + 1)] for i in range(down)]
+    sums = load_rows(at, down, along, *products)
     (added,), places = at.bias(*bias, 1), []
     for i, row in enumerate(emit_phase(at.builder, EVEN.output, odd, sums)[::-1]):
         for j, value in enumerate(row[::-1]):

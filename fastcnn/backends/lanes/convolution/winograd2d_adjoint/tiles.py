@@ -20,6 +20,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Grid,
     Inside,
     ask_for_pixels,
+    emit_either,
     emit_product,
     load_all,
     store_all,
@@ -88,7 +89,7 @@ def adjoint_output_tile(
     right. Of the ``limits``, pixels before ``top`` or ``left`` and from ``rows`` or ``columns`` on
     go to ``spare``.
     """
-    (R, r0, rrow, C, c0), (Y, y0, yrow), (top, left, rows, columns, spare) = carried, to, limits
+    (R, r0, rrow, C, c0), (Y, y0, yrow), (top, rows, left, columns, spare) = carried, to, limits
     builder, of, inside = at.builder, sides(few_down, few_along), Inside(rows, columns, spare)
     sums = load_products(at, of, *products)
     along = [_all_pixels(at, of[0].of.input.T, list(column)) for column in zip(*sums, strict=True)]
@@ -130,11 +131,7 @@ def adjoint_output_tile(
         plain = builder.and_(plain, builder.icmp_signed("<=", low, at.index(0)))
     for high in (rows, columns):
         plain = builder.and_(plain, builder.icmp_signed(">=", high, at.index(OUTPUTS)))
-    with builder.if_else(plain) as (then, otherwise):
-        with then:
-            emit(True)
-        with otherwise:
-            emit(False)
+    emit_either(at, plain, emit)
 
 
 def _all_pixels(at: Emitter, matrix: Matrix, sums: list[Any]) -> list[Any]:

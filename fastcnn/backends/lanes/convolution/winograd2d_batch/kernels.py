@@ -151,7 +151,7 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
 
 
 @linked
-def winograd2d_batch_adjoint_inputs(A, r, blocks, part, parts):
+def winograd2d_batch_adjoint_inputs(A, T, r, blocks, part, parts):
     """Transform the gradients X of POSITIONS tiles of IN channels; a unit as for inputs."""
     inputs, tiles, each = r[L.IN], r[L.POSITIONS], r[L.TAPS] * LANES
     first, last = share(blocks_of_row(r, blocks) * inputs, part, parts)
@@ -159,7 +159,7 @@ def winograd2d_batch_adjoint_inputs(A, r, blocks, part, parts):
         b, c = unit // inputs, unit % inputs
         x = r[L.X] + (r[L.GROUPS] + b) * r[L.X_BLOCK] + c * r[L.X_CHANNEL]
         v = r[L.Z] + c * each + b * tiles * LANES
-        adjoint_inputs(A, r, x, NOUGHT, tiles, v, inputs * each + STAGGER)
+        adjoint_inputs(A, T, r, x, NOUGHT, tiles, v, inputs * each + STAGGER, False)
 
 
 @linked

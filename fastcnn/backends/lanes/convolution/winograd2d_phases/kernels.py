@@ -96,16 +96,17 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
                     products(A, v, taken, summed, each, w, rows, s + c * SUMS, SUMS)
                     c += rows
             for c in range(c0, c0 + made):
-                bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
+                bias = P, r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
                 for t in range(taken):
                     s, inside = sums + (c - c0) * SUMS + t * LANES, ypix[p0 + t]
                     y, m = y0 + c * r[L.Y_CHANNEL] + inside, m0 + c * r[L.Y_CHANNEL] + inside
                     met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
-                    rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
-                    to = A, y, r[L.Y_ROW], spacing, rows, columns, spare, r[L.RELU], met
+                    inside = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1], spare
+                    to = A, y, r[L.Y_ROW], spacing
+                    rest = (A, s, SUMS_STEP), bias, to, inside, r[L.RELU], met
                     if narrow:
-                        NARROW_OUTPUTS(A, s, SUMS_STEP, P, bias, *to)
+                        NARROW_OUTPUTS(*rest)
                     else:
-                        output_tile(A, s, SUMS_STEP, P, bias, *to)
+                        output_tile(*rest)
                 if r[L.MOMENTS]:
                     moments_of_channel(A, T, r, spacing, block, c, y0, p0, taken, valid, moments)

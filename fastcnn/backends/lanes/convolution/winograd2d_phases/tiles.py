@@ -1,8 +1,6 @@
 """Tiles of the transforms; those of F(4x4, 3x3) are in winograd2d/tiles.py."""
 
-from typing import Any
-
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL, PRODUCT
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     finish_outputs,
@@ -14,8 +12,8 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Grid,
     Inside,
     emit_both_ways,
-    load_all,
     load_pixels,
+    load_rows,
     store_both_ways,
 )
 from fastcnn.codegen.emitter import Emitter, tile
@@ -29,14 +27,12 @@ def phase_input_tile(at: Emitter, half: int, X, x0, xrow, pixel, ahead, V, v0, s
 
 
 @tile(1)
-def phase_output_tile(
-    at: Emitter, half: int, S, s0, step, B, b0, Y, y0, yrow, pixel, rows, columns, spare, relu, met
-) -> None:
+def phase_output_tile(at: Emitter, half: int, products, bias, to, inside, relu, met) -> None:
     """The same as ``output_tile`` for kernels of another width."""
-    outputs = emit_both_ways(at.builder, MATRICES[half].output, _products(at, half, S, s0, step))
-    finished = finish_outputs(at, outputs, at.bias(B, b0, 1)[0])
-    to, inside = Grid(Y, y0, yrow, pixel), Inside(rows, columns, spare)
-    store_outputs(at, finished, to, inside, relu, met)
+    sums = load_rows(at, points(half), points(half), *products)
+    outputs = emit_both_ways(at.builder, MATRICES[half].output, sums)
+    finished = finish_outputs(at, outputs, at.bias(*bias, 1)[0])
+    store_outputs(at, finished, Grid(*to), Inside(*inside), relu, met)
 
 
 @tile(1)
@@ -45,13 +41,6 @@ def phase_gradient_tile(at: Emitter, half: int, D, d0, E, e0) -> None:
     side = range(OUTPUTS)
     pixels = load_pixels(at, (side, side), Grid(D, d0, OUTPUTS * PIXEL, PIXEL))
     store_both_ways(at, MATRICES[half].output.T, pixels, E, e0, PRODUCT)
-
-
-def _products(at: Emitter, half: int, S, s0, step) -> list[list[Any]]:
-    """The products of a tile."""
-    side = half + OUTPUTS - 1
-    flat = load_all(at, side * side, S, s0, step)
-    return [flat[side * i : side * (i + 1)] for i in range(side)]
 
 
 @tile(2)
@@ -102,7 +91,8 @@ def phase_weight_gradient_tile(
     Rows of G are ``row`` apart, weights two vectors; weights that the phase lacks are stored at
     ``spare``.
     """
-    sums, inside = _products(at, half, E, e0, estep), Inside(rows, columns, spare)
+    sums = load_rows(at, points(half), points(half), E, e0, estep)
+    inside = Inside(rows, columns, spare)
     for i, values in enumerate(emit_both_ways(at.builder, MATRICES[half].weight.T, sums)):
         for j, value in enumerate(values):
             place = at.offset(at.offset(g0, 2 * i, row), 2 * j, LANES)
