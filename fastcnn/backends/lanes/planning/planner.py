@@ -231,8 +231,7 @@ class Planner(Layouts, Collector):
         self, values: np.ndarray, columns: tuple[int, int], room: int, floats: int
     ) -> None:
         self._rooms[room].append((values, columns))
-        size = whole(floats, LANES)
-        self._room_sizes[room] = max(self._room_sizes[room], size)
+        self._room_sizes[room] = max(self._room_sizes[room], whole(floats, LANES))
 
     def place_scratch(self) -> None:
         """Reserve the scratch memory, once all rows are known."""
@@ -272,15 +271,13 @@ class Planner(Layouts, Collector):
 
     def reused(self, shape: tuple[int, ...], halo: Halo = NO_HALO) -> Buffer:
         """A transient buffer that its writer fills; a reused one, if available."""
-        channels, height, width = self.sizes(shape)
-        free = self._free.get((channels, height, width, halo))
+        free = self._free.get((self.sizes(shape), halo))
         return free.pop() if free else self.buffer(shape, halo, passing=True)
 
     def release(self, buffer: Buffer) -> None:
         """Make a transient buffer available for reuse."""
         if buffer.slot and buffer.pixel == LANES:
-            layout = buffer.channels, buffer.height, buffer.width, buffer.halo
-            self._free.setdefault(layout, []).append(buffer)
+            self._free.setdefault((buffer.shape, buffer.halo), []).append(buffer)
 
     def release_read(self, place: int, values: Mapping[int, Buffer]) -> None:
         """Release the outputs whose last reader is the group at an index.
@@ -310,16 +307,12 @@ class Planner(Layouts, Collector):
 
     def like(self, other: Buffer, passing: bool = False) -> Buffer:
         """Another buffer of the same layout."""
-        return self._placed(Buffer(other.channels, other.height, other.width, other.halo), passing)
+        return self._placed(Buffer(*other.shape, other.halo), passing)
 
     def _placed(self, made: Buffer, passing: bool) -> Buffer:
         step = whole(made.size, LANES)
-        if passing:
-            made.slot = step
-            made.offset = self.allocate(step * self.workers)
-        else:
-            made.block = step
-            made.offset = self.allocate(step * self.blocks)
+        made.slot, made.block = (step, 0) if passing else (0, step)
+        made.offset = self.allocate(step * (self.workers if passing else self.blocks))
         return made
 
     def value_passes(self, index: int) -> bool:

@@ -85,13 +85,12 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts, dilat
                         p = p0 + t
                         more = m0 + c * r[L.M_CHANNEL] + mpix[p] if m0 >= 0 else MISSING
                         s, y = sums + c * each + t * LANES, y0 + c * r[L.Y_CHANNEL] + ypix[p]
-                        sources = A, s, to_step, P, r[L.BIAS] + c * LANES
+                        sources = (A, s, to_step), (P, r[L.BIAS] + c * LANES)
                         inside = sizes[2 * p], sizes[2 * p + 1], spare
                         if strided:
-                            strided_output_tile(
-                                *sources, A, y, r[L.Y_ROW], *inside, r[L.RELU], A, more, r[L.M_ROW]
-                            )
+                            to, added = (A, y, r[L.Y_ROW], LANES), (A, more, r[L.M_ROW], LANES)
+                            strided_output_tile(*sources, to, inside, r[L.RELU], added)
                         else:
-                            to = A, y, r[L.Y_ROW], spacing, *inside
-                            channel_output_tile(*sources, *to, r[L.RELU], A, more, r[L.M_ROW])
+                            to, added = (A, y, r[L.Y_ROW], spacing), (A, more, r[L.M_ROW], spacing)
+                            channel_output_tile(*sources, to, inside, r[L.RELU], added)
                 c0 = c1
