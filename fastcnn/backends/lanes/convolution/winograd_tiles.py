@@ -49,6 +49,11 @@ class Inside(NamedTuple):
         return builder.select(inside, place, self.spare)
 
 
+def bias_of(at: Emitter, bias: tuple[Any, Any]) -> Any:
+    """The bias of a channel in all lanes, given an array and an offset."""
+    return at.bias(bias[0], bias[1], 1)[0]
+
+
 def emit_combination(builder, factors: Sequence[float], values: Sequence[Any]) -> Any:
     """A linear combination of vectors.
 

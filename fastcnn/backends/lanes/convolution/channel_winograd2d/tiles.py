@@ -15,14 +15,14 @@ def channel_output_tile(at: Emitter, products, bias, to, inside, relu, more) -> 
 
     Arguments are those of ``output_tile``; the offset of ``more``, a grid, as in ``channel_tile``.
     """
-    outputs = emit_tile_outputs(at, products, biases_of(at, *bias, 1)[0])
+    outputs = emit_tile_outputs(at, products, biases_of(at, bias[0], bias[1], 1)[0])
     _store_inside(at, outputs, Grid(*to), Grid(*more), Inside(*inside), relu)
 
 
 @tile(0)
 def strided_output_tile(at: Emitter, products, bias, to, inside, relu, more) -> None:
     """The same for the products of a convolution of stride 2."""
-    outputs = emit_strided_outputs(at, products, biases_of(at, *bias, 1)[0])
+    outputs = emit_strided_outputs(at, products, biases_of(at, bias[0], bias[1], 1)[0])
     _store_inside(at, outputs, Grid(*to), Grid(*more), Inside(*inside), relu)
 
 

@@ -23,6 +23,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Grid,
     Inside,
     ask_for_pixels,
+    bias_of,
     emit_both_ways,
     emit_product,
     load_pixels,
@@ -107,7 +108,7 @@ def edge_output_tile(
     at: Emitter, down: int, along: int, products, bias, to, inside, relu, met
 ) -> None:
     """The outputs of an edge tile, as ``output_tile``."""
-    outputs = _emit_outputs(at, down, along, products, at.bias(*bias, 1)[0])
+    outputs = _emit_outputs(at, down, along, products, bias_of(at, bias))
     store_outputs(at, outputs, Grid(*to), Inside(*inside), relu, met)
 
 
@@ -116,5 +117,5 @@ def edge_pooled_output_tile(
     at: Emitter, down: int, along: int, products, bias, windows, inside, relu
 ) -> None:
     """The windows of an edge tile, as ``pooled_output_tile``."""
-    outputs = _emit_outputs(at, down, along, products, at.bias(*bias, 1)[0])
+    outputs = _emit_outputs(at, down, along, products, bias_of(at, bias))
     store_windows(at, outputs, windows, Inside(*inside), relu)

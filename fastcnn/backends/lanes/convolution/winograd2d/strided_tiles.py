@@ -20,6 +20,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Grid,
     Inside,
     ask_for_pixels,
+    bias_of,
     emit_both_ways,
     emit_product,
     load_all,
@@ -73,14 +74,14 @@ def emit_strided_outputs(at: Emitter, products, bias) -> list[list[Any]]:
 @tile(0)
 def strided_output_tile(at: Emitter, products, bias, to, inside, relu, met) -> None:
     """The same as ``output_tile``, for stride 2."""
-    outputs = emit_strided_outputs(at, products, at.bias(*bias, 1)[0])
+    outputs = emit_strided_outputs(at, products, bias_of(at, bias))
     store_outputs(at, outputs, Grid(*to), Inside(*inside), relu, met)
 
 
 @tile(0)
 def strided_pooled_tile(at: Emitter, products, bias, windows, inside, relu) -> None:
     """The same as ``pooled_output_tile``, for stride 2."""
-    outputs = emit_strided_outputs(at, products, at.bias(*bias, 1)[0])
+    outputs = emit_strided_outputs(at, products, bias_of(at, bias))
     store_windows(at, outputs, windows, Inside(*inside), relu)
 
 

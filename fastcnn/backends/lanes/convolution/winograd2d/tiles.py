@@ -12,6 +12,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Grid,
     Inside,
     ask_for_pixels,
+    bias_of,
     emit_both_ways,
     emit_either,
     load_all,
@@ -95,7 +96,7 @@ def output_tile(at: Emitter, products, bias, to, inside, relu, met) -> None:
     ``products`` are an array, an offset and a step, ``to`` a :class:`Grid`, ``inside`` an
     :class:`Inside`.
     """
-    outputs = emit_tile_outputs(at, products, at.bias(*bias, 1)[0])
+    outputs = emit_tile_outputs(at, products, bias_of(at, bias))
     store_outputs(at, outputs, Grid(*to), Inside(*inside), relu, met)
 
 
@@ -162,7 +163,7 @@ def moment_tile(at: Emitter, side: int, Y, y0, yrow, pixel, rows, columns, M, m0
 @tile(0)
 def pooled_output_tile(at: Emitter, products, bias, windows, inside, relu) -> None:
     """The first rows and columns of 2x2 windows of 2x2 outputs, as in ``conv_pool_tile``."""
-    outputs = emit_tile_outputs(at, products, at.bias(*bias, 1)[0])
+    outputs = emit_tile_outputs(at, products, bias_of(at, bias))
     store_windows(at, outputs, windows, Inside(*inside), relu)
 
 

@@ -12,6 +12,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Grid,
     Inside,
     ask_for_pixels,
+    bias_of,
     load_all,
     load_rows,
     store_all,
@@ -57,7 +58,7 @@ def strided_adjoint_output_tile(
     odd, (Y, y0, yrow) = (odd_rows, odd_columns), to
     down, along = _sides(odd)
     sums = load_rows(at, down, along, *products)
-    (added,), places = at.bias(*bias, 1), []
+    added, places = bias_of(at, bias), []
     for i, row in enumerate(emit_phase(at.builder, EVEN.output, odd, sums)[::-1]):
         for j, value in enumerate(row[::-1]):
             place = at.offset(at.offset(y0, 2 * i, yrow), 2 * j, LANES)

@@ -20,6 +20,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Grid,
     Inside,
     ask_for_pixels,
+    bias_of,
     emit_either,
     emit_product,
     load_all,
@@ -60,7 +61,7 @@ def adjoint_windows_tile(
     builder, (down, along) = at.builder, (range(matrix.shape[1] // 2) for matrix in matrices)
     for array, first in (gradients, winners):
         ask_for_pixels(at, (down, along), Grid(array, first, drow, LANES), ahead)
-    windows, limits = [], Inside(*inside, at.index(-1))
+    windows, limits = [], Inside(inside[0], inside[1], at.index(-1))
     for i in range(OUTPUTS // 2):
         for j in range(OUTPUTS // 2):
             if i not in down or j not in along:
@@ -86,14 +87,13 @@ def adjoint_output_tile(
 
     ``products`` and ``to`` are an array, an offset and a step. Two rows in ``R`` are carried from
     the tiles above to those below, two columns in ``C`` from the tile on the left to that on the
-    right. Of the ``limits``, pixels before ``top`` or ``left`` and from ``rows`` or ``columns`` on
-    go to ``spare``.
+    right. Pixels before ``top`` or ``left`` and from ``rows`` or ``columns`` on go to ``spare``.
     """
     (R, r0, rrow, C, c0), (Y, y0, yrow), (top, rows, left, columns, spare) = carried, to, limits
     builder, of, inside = at.builder, sides(few_down, few_along), Inside(rows, columns, spare)
     sums = load_products(at, of, *products)
     along = [_all_pixels(at, of[0].of.input.T, list(column)) for column in zip(*sums, strict=True)]
-    (added,) = at.bias(*bias, 1)
+    added = bias_of(at, bias)
 
     def emit(whole: bool) -> None:
         # Row by row: stored rows free their registers.

@@ -11,6 +11,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_phases.phases import MATRICES
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
     Grid,
     Inside,
+    bias_of,
     emit_both_ways,
     load_pixels,
     load_rows,
@@ -31,7 +32,7 @@ def phase_output_tile(at: Emitter, half: int, products, bias, to, inside, relu, 
     """The same as ``output_tile`` for kernels of another width."""
     sums = load_rows(at, points(half), points(half), *products)
     outputs = emit_both_ways(at.builder, MATRICES[half].output, sums)
-    finished = finish_outputs(at, outputs, at.bias(*bias, 1)[0])
+    finished = finish_outputs(at, outputs, bias_of(at, bias))
     store_outputs(at, finished, Grid(*to), Inside(*inside), relu, met)
 
 
