@@ -58,9 +58,12 @@ def _batch_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 
 def _dropout(w: OnnxWriter, node: Node, x: list[str]) -> str:
+    p = node.arguments["p"]
+    if p == 1.0:  # which ONNX Runtime refuses
+        return w.add("Identity", x, node.name)
     if node.operation == "dropout2d":
         w.note(node, "Dropout2d")
-    return w.add("Dropout", [*x, w.constant(f"{node.name}/ratio", node.arguments["p"])], node.name)
+    return w.add("Dropout", [*x, w.constant(f"{node.name}/ratio", p)], node.name)
 
 
 def _gelu(w: OnnxWriter, node: Node, x: list[str]) -> str:

@@ -63,7 +63,7 @@ LAYERS: dict[str, Any] = {
         Residual(Sequential(Conv2d(4, 4, 3, padding=1, seed=0), BatchNorm2d(4), ReLU())),
         Residual(Sequential(Conv2d(4, 2, 1, seed=1)), Conv2d(4, 2, 1, seed=2)),
     ],
-    "dropout": lambda: [Dropout(0.5), ReLU(), Dropout2d(0.3)],
+    "dropout": lambda: [Dropout(0.5), ReLU(), Dropout2d(0.3), Dropout2d(1)],
 }  # fmt: skip
 
 
