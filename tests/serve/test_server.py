@@ -118,7 +118,7 @@ def test_what_is_no_request(server: Any, line: str) -> None:
     assert b"Content-Security-Policy" in answer
     assert b'{"error"' in answer
     for nonsense in ("nonsense", "GET / HTTP/9.9"):
-        assert raw(server, nonsense).startswith(b'{"error"')
+        assert b'{"error"' in raw(server, nonsense)  # older Python sends no headers
 
 
 def test_a_mistake_of_ours_is_answered(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
