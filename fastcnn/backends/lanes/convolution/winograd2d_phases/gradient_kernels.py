@@ -1,19 +1,14 @@
 """The kernel of weight gradients by phases; see phases.py and winograd2d/gradient_kernels.py."""
 
-from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
-    GRADIENT_TILE,
     TILE_PIXELS,
     gradient_room,
     products_of_samples,
     turn_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL, PRODUCT
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
-from fastcnn.backends.lanes.convolution.winograd2d_phases.kernels import (
-    NARROW_INPUTS,
-    NARROW_PRODUCTS,
-)
+from fastcnn.backends.lanes.convolution.winograd2d_phases.kernels import INPUTS_TILE
 from fastcnn.backends.lanes.convolution.winograd2d_phases.phases import PHASES
 from fastcnn.backends.lanes.convolution.winograd2d_phases.tiles import (
     phase_gradient_tile,
@@ -24,8 +19,9 @@ from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-NARROW_GRADIENTS = phase_gradient_tile.sized(2)
-NARROW_BACK, WIDE_BACK = phase_weight_gradient_tile.sized(2), phase_weight_gradient_tile.sized(3)
+#: By the width of half a kernel.
+GRADIENTS_TILE = phase_gradient_tile.among((2,), (3,))
+KERNELS_TILE = phase_weight_gradient_tile.among((2,), (3,))
 ODD_ROWS, ODD_COLUMNS = (tuple(odd) for odd in zip(*PHASES, strict=True))
 
 
@@ -50,7 +46,8 @@ def winograd2d_phases_gradient(A, T, r, block, slot, worker, part, parts, narrow
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     of_channel, limits = T[r[L.TAP_TABLE] :], T[r[L.PHASE_TABLE] :]
-    factors = NARROW_PRODUCTS if narrow else PRODUCTS
+    half = 2 if narrow else 3
+    factors = (half + OUTPUTS - 1) * (half + OUTPUTS - 1)
     tile = factors * PRODUCT
     step = strip * tile
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
@@ -76,10 +73,7 @@ def winograd2d_phases_gradient(A, T, r, block, slot, worker, part, parts, narrow
                     target = grads + o * step + t * tile
                     turn_tile(A, r, LANES, d + dpix[p0 + t], some, turned, PIXEL)
                     for n in range(0, PIXEL, LANES):
-                        if narrow:
-                            NARROW_GRADIENTS(A, turned + n, A, target + n)
-                        else:
-                            GRADIENT_TILE(A, turned + n, A, target + n)
+                        GRADIENTS_TILE(half, A, turned + n, A, target + n)
             for unit in range(first, last):
                 c0 = unit * r[L.X_GROUP]
                 some, found = min(r[L.X_GROUP], inputs - c0), sums + unit * kept
@@ -89,10 +83,7 @@ def winograd2d_phases_gradient(A, T, r, block, slot, worker, part, parts, narrow
                     for t in range(count):
                         x = x0 + of_channel[c0 + c] + xpix[p0 + t]
                         ahead, to = r[L.X_CHANNEL], v + t * tile
-                        if narrow:
-                            NARROW_INPUTS(A, x, r[L.X_ROW], r[L.SPACING], ahead, A, to, PRODUCT)
-                        else:
-                            input_tile(A, x, r[L.X_ROW], r[L.SPACING], ahead, A, to, PRODUCT)
+                        INPUTS_TILE(half, A, x, r[L.X_ROW], r[L.SPACING], ahead, A, to, PRODUCT)
                 for k in range(factors):
                     low = max(0, limits[2 * k] - c0) // LANES * LANES
                     high = min(some, limits[2 * k] + limits[2 * k + 1] - c0)
@@ -112,7 +103,4 @@ def winograd2d_phases_gradient(A, T, r, block, slot, worker, part, parts, narrow
                         g = r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + g * LANES
                         e, columns = found + o * column + c * LANES, (width - along + 1) // 2
                         to = A, g, width * LANES, rows, columns, spare
-                        if narrow:
-                            NARROW_BACK(A, e, apart, *to)
-                        else:
-                            WIDE_BACK(A, e, apart, *to)
+                        KERNELS_TILE(half, A, e, apart, *to)

@@ -1,6 +1,6 @@
 """Kernels of convolutions with stride 2 as phases; see phases.py and winograd2d/kernels.py."""
 
-from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     CHUNK,
     HIGH,
@@ -10,7 +10,6 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     moments_of_channel,
     products,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile, output_tile
 from fastcnn.backends.lanes.convolution.winograd2d_phases.tiles import (
     phase_input_tile,
     phase_output_tile,
@@ -21,10 +20,11 @@ from fastcnn.backends.lanes.kernels.division import base, filled_lanes, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-#: Products of a tile of F(4x4, 2x2).
-NARROW_PRODUCTS = 25
-NARROW_INPUTS, NARROW_OUTPUTS = phase_input_tile.sized(2), phase_output_tile.sized(2)
-NARROW, WIDE = (phase_weight_tile.among((half, 1), (half, 0)) for half in (2, 3))
+#: By the width of half a kernel.
+HALVES = (2,), (3,)
+INPUTS_TILE, OUTPUTS_TILE = phase_input_tile.among(*HALVES), phase_output_tile.among(*HALVES)
+#: The same, and by whether the kernels are flipped.
+WEIGHTS_TILE = phase_weight_tile.among((2, 1), (2, 0), (3, 1), (3, 0))
 
 
 @linked
@@ -38,10 +38,7 @@ def winograd2d_phases_weights(A, T, P, r, part, parts, narrow):
     for unit in range(first, last):
         i = unit * LANES
         rest = P[r[L.X] :], places, i, r[L.X_ROW], A, r[L.W] + i, r[L.OUT]
-        if narrow:
-            NARROW(2, r[L.MODE] == L.FLIPPED, *rest)
-        else:
-            WIDE(3, r[L.MODE] == L.FLIPPED, *rest)
+        WEIGHTS_TILE(2 if narrow else 3, r[L.MODE] == L.FLIPPED, *rest)
 
 
 @linked
@@ -62,7 +59,8 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
     spacing = r[L.Y_SPACING]
     each = strip * LANES
     from_step = inputs * each + STAGGER
-    factors = NARROW_PRODUCTS if narrow else PRODUCTS
+    half = 2 if narrow else 3
+    factors = (half + OUTPUTS - 1) * (half + OUTPUTS - 1)
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + factors * from_step
     spare = sums + factors * SUMS_STEP
@@ -77,10 +75,7 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
             for t in range(taken):
                 x, v = x0 + channels[own] + xpix[p0 + t], transformed + own * each + t * LANES
                 rest = A, x, r[L.X_ROW], r[L.SPACING], r[L.X_CHANNEL], A, v, from_step
-                if narrow:
-                    NARROW_INPUTS(*rest)
-                else:
-                    input_tile(*rest)
+                INPUTS_TILE(half, *rest)
         for c0 in range(0, outputs, CHUNK):
             made = min(CHUNK, outputs - c0)
             for k in range(factors):
@@ -104,9 +99,6 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
                     inside = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1], spare
                     to = A, y, r[L.Y_ROW], spacing
                     rest = (A, s, SUMS_STEP), bias, to, inside, r[L.RELU], met
-                    if narrow:
-                        NARROW_OUTPUTS(*rest)
-                    else:
-                        output_tile(*rest)
+                    OUTPUTS_TILE(half, *rest)
                 if r[L.MOMENTS]:
                     moments_of_channel(A, T, r, spacing, block, c, y0, p0, taken, valid, moments)
