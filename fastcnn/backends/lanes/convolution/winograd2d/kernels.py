@@ -122,48 +122,37 @@ def edge_inputs(A, r, spacing, edge, x, v, step):
 
 
 @linked
-def edge_outputs_of_channel(A, T, P, r, spacing, c, y0, m0, p0, count, sums, step, spare, few):
-    """The same as ``outputs_of_channel``, where some tiles have FEW rows or columns."""
-    ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
-    bias = P, r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
-    for t in range(count):
-        s, place = sums + t * LANES, c * r[L.Y_CHANNEL] + ypix[p0 + t]
-        y, m, edge = y0 + place, m0 + place, edge_of(sizes, p0 + t, few)
-        sources, inside = (A, s, step), (sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1], spare)
-        if r[L.MODE] == L.POOLED:
-            windows = sources, bias, (A, y, A, m, r[L.Y_ROW]), inside, r[L.RELU]
-            if edge == 0:
-                pooled_output_tile(*windows)
-            else:
-                WINDOWS_AT_EDGE(edge // ROWS, edge % ROWS, *windows)
-        else:
-            met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
-            rest = sources, bias, (A, y, r[L.Y_ROW], spacing), inside, r[L.RELU], met
-            if edge == 0:
-                output_tile(*rest)
-            else:
-                OUTPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
+def outputs_of_channel(A, T, P, r, spacing, c, y0, m0, p0, count, sums, step, spare, edge):
+    """The outputs of some tiles of a channel from their products, which are ``step`` apart.
 
-
-@linked
-def outputs_of_channel(A, T, P, r, spacing, c, y0, m0, p0, count, sums, step, spare):
-    """The outputs of some tiles of a channel from their products, which are ``step`` apart."""
+    With EDGE, the stride is 1, and some tiles have few rows or columns.
+    """
     ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    few = FEW // 2 if r[L.MODE] == L.POOLED else FEW
+    strided = r[L.DOWN] == 2 and not edge
     bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
     for t in range(count):
         s, place = sums + t * LANES, c * r[L.Y_CHANNEL] + ypix[p0 + t]
         rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
-        y, m = y0 + place, m0 + place
+        y, m, bits = y0 + place, m0 + place, edge_of(sizes, p0 + t, few) if edge else 0
         sources, inside = ((A, s, step), (P, bias)), (rows, columns, spare)
         met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
-        if r[L.MODE] == L.POOLED and r[L.DOWN] == 2:
-            strided_pooled_tile(*sources, (A, y, A, m, r[L.Y_ROW]), inside, r[L.RELU])
-        elif r[L.MODE] == L.POOLED:
-            pooled_output_tile(*sources, (A, y, A, m, r[L.Y_ROW]), inside, r[L.RELU])
-        elif r[L.DOWN] == 2:
+        if r[L.MODE] == L.POOLED:
+            windows = *sources, (A, y, A, m, r[L.Y_ROW]), inside, r[L.RELU]
+            if strided:
+                strided_pooled_tile(*windows)
+            elif bits == 0:
+                pooled_output_tile(*windows)
+            else:
+                WINDOWS_AT_EDGE(bits // ROWS, bits % ROWS, *windows)
+        elif strided:
             strided_output_tile(*sources, (A, y, r[L.Y_ROW], LANES), inside, r[L.RELU], met)
         else:
-            output_tile(*sources, (A, y, r[L.Y_ROW], spacing), inside, r[L.RELU], met)
+            rest = *sources, (A, y, r[L.Y_ROW], spacing), inside, r[L.RELU], met
+            if bits == 0:
+                output_tile(*rest)
+            else:
+                OUTPUTS_AT_EDGE(bits // ROWS, bits % ROWS, *rest)
 
 
 @linked
@@ -326,10 +315,7 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge, dilate
                 products(A, v, t1 - t0, inputs, each, w, made, s, SUMS)
             for c in range(c0, c0 + made):
                 s = sums + (c - c0) * SUMS
-                rest = c, y0, m0, p0, taken, s, SUMS_STEP, spare
-                if edge:
-                    edge_outputs_of_channel(A, T, P, r, spacing, *rest, few)
-                else:
-                    outputs_of_channel(A, T, P, r, spacing, *rest)
+                rest = p0, taken, s, SUMS_STEP, spare, edge
+                outputs_of_channel(A, T, P, r, spacing, c, y0, m0, *rest)
                 if r[L.MOMENTS]:
                     moments_of_channel(A, T, r, spacing, block, c, y0, p0, taken, valid, moments)

@@ -139,7 +139,7 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
         b, c = unit // outputs, unit % outputs
         y, m = r[L.Y] + (r[L.GROUPS] + b) * r[L.Y_BLOCK], r[L.M] + (r[L.GROUPS] + b) * r[L.M_BLOCK]
         s, spare = sums + c * each + b * tiles * LANES, sums + PRODUCTS * step + c * LANES
-        outputs_of_channel(A, T, P, r, LANES, c, y, m, NOUGHT, tiles, s, step, spare)
+        outputs_of_channel(A, T, P, r, LANES, c, y, m, NOUGHT, tiles, s, step, spare, False)
         if r[L.MOMENTS]:
             valid = min(LANES, filled_lanes(r, count) - (r[L.GROUPS] + b) * LANES)
             out = r[L.EXTRA] + (r[L.GROUPS] + b) * r[L.EXTRA_BLOCK]
