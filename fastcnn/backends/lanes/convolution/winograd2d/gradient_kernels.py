@@ -29,14 +29,9 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
 from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_tiles import (
     strided_weight_gradient_tile,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
-    PRODUCTS,
-    SIDE,
-    input_tile,
-    weight_gradient_tile,
-)
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE, weight_gradient_tile
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import ONE, base, share
+from fastcnn.backends.lanes.kernels.division import MISSING, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_rows_tile, transpose_tile
 
@@ -133,83 +128,57 @@ def products_of_samples(A, inputs, vectors, count, v, step, tile, e, estep, g, c
 
 
 @linked
-def transform_gradients(A, r, spacing, d, dpix, p0, count, channels, first, last, turned, e, step):
-    """Transform the gradients of some channels of some tiles, groups of 16 channels STEP apart."""
+def transform_gradients(
+    A, T, r, spacing, d, p0, count, channels, first, last, turned, e, step, edge
+):
+    """Transform the gradients of some channels of some tiles, groups of 16 channels STEP apart.
+
+    With EDGE, some tiles have few rows or columns.
+    """
+    dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     for o in range(0, channels, LANES):
-        of_channel, target = d + o * r[L.Y_CHANNEL], e + o // LANES * step
+        of_channel, valid = d + o * r[L.Y_CHANNEL], min(LANES, channels - o)
         for t in range(count):
-            place, valid = of_channel + dpix[p0 + t], min(LANES, channels - o)
-            turn_tile(A, r, spacing, place, valid, turned, PIXEL)
-            of_tile = target + t * TILE
-            # Testing each row is slower.
-            if last - first == SIDE:
-                for n in range(0, PIXEL, LANES):
-                    GRADIENT_TILE(A, turned + n, A, of_tile + n)
-            else:
-                for n in range(0, PIXEL, LANES):
-                    ROWS_TILE(first, last, A, turned + n, A, of_tile + n)
+            place, of_tile = of_channel + dpix[p0 + t], e + o // LANES * step + t * TILE
+            bits = edge_of(sizes, p0 + t, FEW) if edge else 0
+            if bits == 0:
+                turn_tile(A, r, spacing, place, valid, turned, PIXEL)
+                # Testing each row is slower.
+                if last - first == SIDE:
+                    for n in range(0, PIXEL, LANES):
+                        GRADIENT_TILE(A, turned + n, A, of_tile + n)
+                else:
+                    for n in range(0, PIXEL, LANES):
+                        ROWS_TILE(first, last, A, turned + n, A, of_tile + n)
+                continue
+            for i in range(FEW if bits & ROWS else OUTPUTS):
+                for j in range(FEW if bits & COLUMNS else OUTPUTS):
+                    pixel, target = place + i * r[L.Y_ROW] + j * spacing, OUTPUTS * i + j
+                    turn_pixel(A, r, pixel, valid, turned + target * PIXEL, AHEAD)
+            for n in range(0, PIXEL, LANES):
+                GRADIENTS_AT_EDGE(0, bits // ROWS, bits % ROWS, A, turned + n, A, of_tile + n)
 
 
 @linked
-def transform_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, step):
+def transform_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, step, edge):
     """The same for gradients of 2x2 windows, routed to their argmax M."""
     dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     for o in range(0, channels, LANES):
-        of_channel, target, valid = o * r[L.Y_CHANNEL], e + o // LANES * step, channels - o
+        of_channel, valid = o * r[L.Y_CHANNEL], min(LANES, channels - o)
         for t in range(count):
-            p = p0 + t
-            place, rest = of_channel + dpix[p], (min(LANES, valid), turned)
-            turn_windows(A, r, d + place, m + place, sizes[2 * p], sizes[2 * p + 1], *rest)
-            of_tile = target + t * TILE
-            if last - first == SIDE:
+            p, of_tile = p0 + t, e + o // LANES * step + t * TILE
+            place, rows, columns = of_channel + dpix[p], sizes[2 * p], sizes[2 * p + 1]
+            bits = edge_of(sizes, p, FEW // 2) if edge else 0
+            turn_windows(A, r, d + place, m + place, rows, columns, valid, turned)
+            if bits > 0:
+                for n in range(0, PIXEL, LANES):
+                    WINDOWS_AT_EDGE(1, bits // ROWS, bits % ROWS, A, turned + n, A, of_tile + n)
+            elif last - first == SIDE:
                 for n in range(0, PIXEL, LANES):
                     GRADIENT_TILE_OF_WINDOWS(A, turned + n, A, of_tile + n)
             else:
                 for n in range(0, PIXEL, LANES):
                     ROWS_TILE_OF_WINDOWS(first, last, A, turned + n, A, of_tile + n)
-
-
-@linked
-def edge_gradients(A, T, r, spacing, d, p0, count, channels, first, last, turned, e, step):
-    """The same as ``transform_gradients``, where some tiles have few rows or columns."""
-    dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
-    for o in range(0, channels, LANES):
-        of_channel, valid = d + o * r[L.Y_CHANNEL], min(LANES, channels - o)
-        for t in range(count):
-            of_tile, edge = e + o // LANES * step + t * TILE, edge_of(sizes, p0 + t, FEW)
-            if edge == 0:
-                rest = valid, first, last, turned, of_tile, step
-                transform_gradients(A, r, spacing, of_channel, dpix, p0 + t, ONE, *rest)
-                continue
-            rows = FEW if edge & ROWS else OUTPUTS
-            columns = FEW if edge & COLUMNS else OUTPUTS
-            for i in range(rows):
-                for j in range(columns):
-                    place = of_channel + dpix[p0 + t] + i * r[L.Y_ROW] + j * spacing
-                    turn_pixel(A, r, place, valid, turned + (OUTPUTS * i + j) * PIXEL, AHEAD)
-            for n in range(0, PIXEL, LANES):
-                at = A, turned + n, A, of_tile + n
-                GRADIENTS_AT_EDGE(0, edge // ROWS, edge % ROWS, *at)
-
-
-@linked
-def edge_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, step):
-    """The same as ``transform_windows``, where some tiles have few rows or columns."""
-    dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
-    for o in range(0, channels, LANES):
-        of_channel, valid = o * r[L.Y_CHANNEL], min(LANES, channels - o)
-        for t in range(count):
-            of_tile, p = e + o // LANES * step + t * TILE, p0 + t
-            edge = edge_of(sizes, p, FEW // 2)
-            if edge == 0:
-                rest = valid, first, last, turned, of_tile, step
-                transform_windows(A, T, r, d + of_channel, m + of_channel, p, ONE, *rest)
-                continue
-            place, rows, columns = of_channel + dpix[p], sizes[2 * p], sizes[2 * p + 1]
-            turn_windows(A, r, d + place, m + place, rows, columns, valid, turned)
-            for n in range(0, PIXEL, LANES):
-                at = A, turned + n, A, of_tile + n
-                WINDOWS_AT_EDGE(1, edge // ROWS, edge % ROWS, *at)
 
 
 @linked
@@ -229,31 +198,18 @@ def add_totals(A, e, vectors, step, count, total, more):
 
 
 @linked
-def transform_inputs(A, r, spacing, x, xpix, p0, count, channels, first, last, v, step):
-    """Transform some input channels of some tiles, groups of 16 channels STEP apart."""
-    apart = r[L.X_ROW], spacing, r[L.X_CHANNEL]
-    for c in range(channels):
-        of_channel, target = x + c * r[L.X_CHANNEL], v + c // LANES * step + c % LANES * LANES
-        if last - first == SIDE:
-            for t in range(count):
-                pixels, to = of_channel + xpix[p0 + t], target + t * TILE
-                input_tile(A, pixels, *apart, A, to, PRODUCT)
-        else:
-            for t in range(count):
-                pixels, to = of_channel + xpix[p0 + t], target + t * TILE
-                input_rows_tile(first, last, A, pixels, *apart, A, to)
+def transform_inputs(A, T, r, spacing, x, p0, count, channels, first, last, v, step, few):
+    """Transform some input channels of some tiles, groups of 16 channels STEP apart.
 
-
-@linked
-def inputs_with_edge(A, T, r, spacing, x, p0, count, channels, first, last, few, v, step):
-    """The same as ``transform_inputs``, where some tiles have FEW rows or columns."""
+    Unless FEW is negative, some tiles have at most FEW rows or columns.
+    """
     xpix, sizes = T[r[L.X_TABLE] :], T[r[L.STRIP_TABLE] :]
     apart = r[L.X_ROW], spacing, r[L.X_CHANNEL]
     for c in range(channels):
         of_channel, target = x + c * r[L.X_CHANNEL], v + c // LANES * step + c % LANES * LANES
         for t in range(count):
             pixels, to = of_channel + xpix[p0 + t], target + t * TILE
-            edge = edge_of(sizes, p0 + t, few)
+            edge = edge_of(sizes, p0 + t, few) if few >= 0 else 0
             if edge == 0 and last - first < SIDE:
                 input_rows_tile(first, last, A, pixels, *apart, A, to)
             else:
@@ -277,7 +233,7 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge,
     spacing = r[L.SPACING] if dilated else LANES
     x0, d0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
-    xpix, dpix, sizes = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    sizes = T[r[L.STRIP_TABLE] :]
     step, few = strip * TILE, FEW // 2 if pooled else FEW
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
     grads = transformed + r[L.X_GROUP] // LANES * step
@@ -296,27 +252,19 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge,
         for p0 in range(0, tiles, strip):
             count = min(strip, tiles - p0)
             d, m = d0 + o0 * r[L.Y_CHANNEL], m0 + o0 * r[L.Y_CHANNEL]
-            rest = p0, count, made, first, last, turned, grads, step
-            if pooled and edge:
-                edge_windows(A, T, r, d, m, *rest)
-            elif pooled:
+            rest = p0, count, made, first, last, turned, grads, step, edge
+            if pooled:
                 transform_windows(A, T, r, d, m, *rest)
-            elif edge:
-                edge_gradients(A, T, r, spacing, d, *rest)
             else:
-                transform_gradients(A, r, spacing, d, dpix, *rest)
+                transform_gradients(A, T, r, spacing, d, *rest)
             if r[L.BIAS] >= 0 and first <= 1 and last > 1:
                 place = r[L.BIAS] + block * r[L.Z_BLOCK] + o0
                 add_totals(A, grads, vectors, step, count, place, p0 > 0)
             for c0 in range(0, inputs, r[L.X_GROUP]):
                 some = min(r[L.X_GROUP], inputs - c0)
                 x = x0 + c0 * r[L.X_CHANNEL]
-                if edge:
-                    rest = few, transformed, step
-                    inputs_with_edge(A, T, r, spacing, x, p0, count, some, first, last, *rest)
-                else:
-                    rest = p0, count, some, first, last, transformed, step
-                    transform_inputs(A, r, spacing, x, xpix, *rest)
+                rest = p0, count, some, first, last, transformed, step, few if edge else MISSING
+                transform_inputs(A, T, r, spacing, x, *rest)
                 place = o0 * inputs + c0 * LANES
                 if own:
                     target, column = sums + c0 // r[L.X_GROUP] * kept, some * LANES

@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL, PRODUCT, TILE
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE, weight_gradient_tile
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_tile
 
@@ -51,7 +51,6 @@ def winograd2d_batch_gradient(A, T, G, r, blocks, worker, part, parts):
     X_GROUP inputs, are transformed at a time.
     """
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], blocks * r[L.POSITIONS]
-    xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     step = strip * TILE
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
     grads = transformed + r[L.X_GROUP] // LANES * step
@@ -67,12 +66,12 @@ def winograd2d_batch_gradient(A, T, G, r, blocks, worker, part, parts):
         made = min(r[L.GROUPS], channels - o0)
         for p0 in range(0, tiles, strip):
             count, d = min(strip, tiles - p0), r[L.Y] + o0 * r[L.Y_CHANNEL]
-            rest = p0, count, made, NOUGHT, SIDE, turned, grads, step
-            transform_gradients(A, r, LANES, d, dpix, *rest)
+            rest = p0, count, made, NOUGHT, SIDE, turned, grads, step, False
+            transform_gradients(A, T, r, LANES, d, *rest)
             for c0 in range(0, inputs, r[L.X_GROUP]):
                 some, x = min(r[L.X_GROUP], inputs - c0), r[L.X] + c0 * r[L.X_CHANNEL]
-                rest = p0, count, some, NOUGHT, SIDE, transformed, step
-                transform_inputs(A, r, LANES, x, xpix, *rest)
+                rest = p0, count, some, NOUGHT, SIDE, transformed, step, MISSING
+                transform_inputs(A, T, r, LANES, x, *rest)
                 target, column = sums + c0 // r[L.X_GROUP] * kept, some * LANES
                 for k in range(PRODUCTS):
                     v, e, g = transformed + k * PRODUCT, grads + k * PRODUCT, target + k * apart
