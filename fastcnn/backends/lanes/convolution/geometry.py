@@ -60,18 +60,24 @@ def halo_of(sides: Callable[[int], tuple[int, int]]) -> Halo:
     return (*sides(0), *sides(1))
 
 
+def tiles_of(channels: int, heights: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First channel and height of each tile, the highest first; ``heights`` descend to 1."""
+    found, first = [], 0
+    for height in heights:
+        while channels - first >= height:
+            found.append((first, height))
+            first += height
+    return found
+
+
 def pack_order(source: np.ndarray, heights: tuple[int, ...]) -> np.ndarray:
     """Indices of weights in the order in which tiles read them, highest tiles first.
 
     ``source``, of shape (channels, taps), has the index of each weight in the flat parameter array,
     ``heights`` the possible heights of tiles in descending order.
     """
-    parts, first = [], 0
-    for height in heights:
-        while len(source) - first >= height:
-            parts.append(source[first : first + height].T.ravel())
-            first += height
-    return np.concatenate(parts)
+    tiles = tiles_of(len(source), heights)
+    return np.concatenate([source[c : c + rows].T.ravel() for c, rows in tiles])
 
 
 @dataclass(frozen=True)

@@ -103,5 +103,5 @@ def _rows(g: ConvGeometry, x: Buffer) -> dict[str, int]:
 
 def _phases(planner: Planner, phases: list[direct.Sums]) -> dict[str, int]:
     """Columns of a channel's sums; a table maps each tap to its weight."""
-    weights = [planner.table(sums.weights[0, 0]) for sums in phases]
+    weights = [planner.table(sums.weights.of_inputs(sums.group_inputs)) for sums in phases]
     return direct.phase_columns(planner, phases, weights)

@@ -18,23 +18,41 @@ HIGH = 8 in tile_heights(pooled=False)
 NOTHING, TARGETS, INPUTS = np.int64(0), np.int64(1), np.int64(2)
 CONV_TILE = conv_tile.among((8, 3), (8, 2), (6, 4), (6, 2), (4, 4), (4, 2), (2, 8), (1, 8))
 POOLED_TILE_4X4, POOLED_TILE = conv_pool_tile.sized(4, 4), conv_pool_tile.among((2, 8), (1, 8))
-#: Distance, in packed weights, at which packing prefetches.
-PACKED_AHEAD = 256
+#: Fields of a tile whose weights are packed.
+TILE = 4
+#: Inputs whose weights are prefetched while those of others are packed.
+AHEAD = 8
 
 
 @linked
 def pack(A, T, P, r, part, parts):
-    """Gather weights into the order in which tiles read them; index -1 is a zero."""
-    first, last = share(r[L.TAPS], part, parts)
-    target, table = r[L.W], r[L.TAP_TABLE]
-    whole = first + (last - first) // LANES * LANES
-    for i in range(first, whole, LANES):
-        # In tile order, consecutive weights may be pages apart.
-        simd.prefetch(P, T[table + min(i + PACKED_AHEAD, last - 1)])
-        gather_tile(P, T, table + i, A, target + i)
-    for i in range(whole, last):
-        source = T[table + i]
-        A[target + i] = P[source] if source >= 0 else np.float32(0)
+    """Copy weights in the order in which tiles read them: [group][tile][input][tap][channel].
+
+    Each of GROUPS has IN inputs with TAPS weights for each channel, which begin at X in the
+    parameters. STRIP_TABLE has the POSITIONS tiles of a group: first channel, number of channels, a
+    table of the offsets of the weights of a few inputs, and the number of these inputs.
+    """
+    first, last = share(r[L.GROUPS] * r[L.POSITIONS], part, parts)
+    for unit in range(first, last):
+        group, tile = unit // r[L.POSITIONS], unit % r[L.POSITIONS]
+        at = r[L.STRIP_TABLE] + tile * TILE
+        c, rows, order, together = T[at], T[at + 1], T[at + 2], T[at + 3]
+        source = r[L.X] + group * r[L.X_GROUP] + c * r[L.X_CHANNEL]
+        target = r[L.W] + group * r[L.OUT] + c * r[L.IN] * r[L.TAPS]
+        for i in range(0, r[L.IN], together):
+            some = min(together, r[L.IN] - i)
+            if r[L.X_CHANNEL] < r[L.X_ROW]:
+                # The weights of the next inputs may be in other pages.
+                for k in range(i + AHEAD, i + AHEAD + some):
+                    for line in range(0, rows * r[L.X_CHANNEL], LANES):
+                        simd.prefetch(P, source + k * r[L.X_ROW] + line)
+            count, place = some * rows * r[L.TAPS], source + i * r[L.X_ROW]
+            whole = count // LANES * LANES
+            for k in range(0, whole, LANES):
+                gather_tile(P, place, T, order + k, A, target + k)
+            for k in range(whole, count):
+                A[target + k] = P[place + T[order + k]]
+            target += count
 
 
 @linked

@@ -3,13 +3,13 @@
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
+from fastcnn.backends.lanes.convolution.direct.kernels import TILE
 from fastcnn.backends.lanes.convolution.phases import phases
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MODES,
     MORE_POSITIONS,
     MORE_TAPS,
-    Range,
     Reach,
     Touches,
     arena,
@@ -20,10 +20,19 @@ from fastcnn.errors import ProgramError
 
 
 def pack(r: Reach) -> Touches:
-    count = r.count(L.TAPS)
-    source = r.entries(L.TAP_TABLE, count)
-    yield arena("W", r.along(count, 1) + r[L.W], 1)
-    yield parameters("TAP_TABLE", Range(max(source.low, 0), source.high))
+    groups, inputs, taps = r.count(L.GROUPS), r.count(L.IN), r.count(L.TAPS)
+    tiles = r.table(L.STRIP_TABLE, r.count(L.POSITIONS) * TILE).reshape(-1, TILE)
+    for c, rows, order, together in tiles.tolist():
+        if min(rows, together) < 1:
+            raise ProgramError(f"a tile has {rows} channels of {together} inputs")
+        first = r.along(groups, r[L.X_GROUP]) + (r[L.X] + c * r[L.X_CHANNEL])
+        whole, rest = divmod(inputs, together)
+        for start, times, some in (0, whole, together), (whole * together, 1, rest):
+            offsets = r.entries_at(order, some * rows * taps, "a tile's weights")
+            read = r.along(times, together * r[L.X_ROW]) + start * r[L.X_ROW]
+            yield parameters("X", first + read + offsets)
+        packed = r.along(groups, r[L.OUT]) + (r[L.W] + c * inputs * taps)
+        yield arena("W", packed + r.along(inputs * rows * taps, 1), 1)
 
 
 def product(r: Reach) -> Touches:

@@ -8,12 +8,17 @@ from fastcnn.backends.lanes.convolution.direct.bias import bias_gradient
 from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element, sizes_of
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.codegen.simd import LANES
 
 
+def _packed(r: Row) -> int:
+    tiles = r.table(L.STRIP_TABLE, r[L.POSITIONS] * kernels.TILE)
+    return r[L.GROUPS] * int(tiles[1 :: kernels.TILE].sum()) * r[L.IN] * r[L.TAPS]
+
+
 def _pack(r: Row) -> Cost:
-    return Cost(0, 2 * FLOAT_BYTES * r[L.TAPS], FLOAT_BYTES * r[L.TAPS])
+    return Cost(0, FLOAT_BYTES * _packed(r), FLOAT_BYTES * _packed(r))
 
 
 def _weights(r: Row) -> int:
@@ -71,7 +76,7 @@ K_PACK = numbered(
     kernels.pack,
     "pack",
     _pack,
-    sizes_of(L.TAPS),
+    lambda r: str(_packed(r)),
     gradients=("x",),
     touches=reach.pack,
     before_backward=True,

@@ -5,6 +5,7 @@ convolution has the two exchanged.
 """
 
 from itertools import product as product_of
+from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ from fastcnn.backends.lanes.convolution.direct import records
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
 from fastcnn.backends.lanes.convolution.geometry import (
     ConvGeometry,
-    pack_order,
     stretch,
+    tiles_of,
     without_zeros,
 )
 from fastcnn.backends.lanes.convolution.task import Task
@@ -30,17 +31,33 @@ from fastcnn.codegen.target import tile_heights
 FITS_CACHE = 96 * 1024
 
 
+class Weights(NamedTuple):
+    """Offsets of the weights of sums in a layer's.
+
+    From one group, one channel of Y and one of X to the next; and those of a channel of X.
+    """
+
+    group: int
+    channel: int
+    input: int
+    kernel: np.ndarray
+
+    def of_inputs(self, inputs: int) -> np.ndarray:
+        """Offsets of the weights of some channels of X, for one channel of Y."""
+        return (np.arange(inputs)[:, None] * self.input + self.kernel).ravel()
+
+
 class Sums(NamedTuple):
     """Sums over taps, one for each pixel of each channel of Y."""
 
     #: Offsets from a pixel of X to the inputs of its taps.
     taps: np.ndarray
-    #: Shape (groups, channels, taps). Index of each tap's weight in the layer's weights.
-    weights: np.ndarray
+    weights: Weights
     #: Offsets in X and in Y, one for each position.
     from_pixels: np.ndarray
     to_pixels: np.ndarray
-    #: Number of channels of X that a channel of Y reads.
+    #: Numbers of channels of Y in a group, and of the channels of X that they read.
+    channels: int
     group_inputs: int
     #: Positions of a max-pooling window, of which only the maximum is stored.
     window: int = 1
@@ -60,11 +77,13 @@ class Sums(NamedTuple):
 
 def product_sums(g: ConvGeometry, x: Buffer, y: Buffer, pooled: bool = False) -> Sums:
     """The sums of a convolution of X into Y."""
-    source = np.arange(g.out_channels * g.taps).reshape(g.groups, -1, g.taps)
+    kernel = np.arange(g.kernel[0] * g.kernel[1])
+    weights = Weights(g.group_outputs * g.taps, g.taps, len(kernel), kernel)
     h, w = windows_of_two(*g.output) if pooled else grid(*g.output)
     pixels = x.at(*g.first_pixels(h, w))
     window = 4 if pooled else 1
-    return Sums(input_taps(g, x), source, pixels, y.pixels(), g.group_inputs, window)
+    sizes = g.group_outputs, g.group_inputs, window
+    return Sums(input_taps(g, x), weights, pixels, y.pixels(), *sizes)
 
 
 def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
@@ -78,9 +97,7 @@ def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]
     One convolution for each phase of the stride: input rows that are congruent modulo the stride
     use the same kernel rows. Border rows may be separate.
     """
-    index = np.arange(g.out_channels * g.taps).reshape(
-        g.groups, g.group_outputs, g.group_inputs, *g.kernel
-    )
+    index = np.arange(g.kernel[0] * g.kernel[1]).reshape(g.kernel)
     found = []
     phases = [range(min(g.stride[axis], g.input[axis])) for axis in (0, 1)]
     for first_h, first_w in product_of(*phases):
@@ -91,11 +108,12 @@ def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]
                 + down.shift[:, None] * grad.row
                 + across.shift * grad.pixel
             ).ravel()
-            source = index[:, :, :, down.kernel][..., across.kernel]
-            source = source.transpose(0, 2, 1, 3, 4).reshape(g.groups, g.group_inputs, -1)
+            kernel = index[down.kernel][:, across.kernel].ravel()
+            weights = Weights(g.group_outputs * g.taps, index.size, g.taps, kernel)
             h, w = (part.ravel() for part in np.meshgrid(down.steps, across.steps, indexing="ij"))
             target = grad_x.at(first_h + h * g.stride[0], first_w + w * g.stride[1])
-            found.append(Sums(taps, source, grad.at(h, w), target, g.group_outputs))
+            sizes = g.group_inputs, g.group_outputs
+            found.append(Sums(taps, weights, grad.at(h, w), target, *sizes))
     return found
 
 
@@ -108,20 +126,18 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
     """Add a convolution row, whose first phase has the most positions."""
     planner, name, g, weight = task
     phases = sorted(phases, key=lambda sums: -len(sums.from_pixels))
-    group_inputs, channels = phases[0].group_inputs, phases[0].weights.shape[1]
-    heights = tile_heights(pooled=phases[0].window == 4)
-    parts = [
-        pack_order(sums.weights[group], heights) for group in range(g.groups) for sums in phases
-    ]
-    order = weight + np.concatenate(parts)
-    packed = planner.allocate(order.size + LANES)
-    values = row(records.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
-    planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
-    if max(x.size, y.size) > FITS_CACHE and order.size:
+    group_inputs, channels = phases[0].group_inputs, phases[0].channels
+    before = np.cumsum([0, *(channels * len(sums.taps) for sums in phases)]).tolist()
+    packed = planner.allocate(g.groups * before[-1] + LANES)
+    for sums, place in zip(phases, before, strict=False):
+        values = _pack(planner, sums)
+        values[L.W], values[L.X] = packed + place, weight
+        values[L.GROUPS], values[L.OUT] = g.groups, before[-1]
+        planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
+    if max(x.size, y.size) > FITS_CACHE and before[-1]:
         taps = [sums.taps.reshape(group_inputs, -1) for sums in phases if sums.taps.size]
         furthest = np.concatenate(taps, axis=1).max(axis=1)
         columns = columns | {"in": group_inputs, "extra": planner.table(furthest)}
-    before = np.cumsum([0, *(channels * len(sums.taps) for sums in phases)])
     count = strip_count(len(phases[0].from_pixels) // LEAST, x, y)
     if columns.get("mode", L.PLAIN) not in (L.PLAIN, L.MASKED):
         count = 1
@@ -133,7 +149,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
             **x.columns("x"),
             **y.channel_columns("y"),
             **({"bias": -1} | columns),
-            **phase_columns(planner, some, before.tolist()),
+            **phase_columns(planner, some, before),
             w=packed,
             taps=sum(len(sums.taps) for sums in phases),
             positions=max(len(sums.from_pixels) for sums in some),
@@ -148,6 +164,26 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
         for index in range(count)
     ]
     planner.emit_strips(name, accesses, strips_row)
+
+
+def _pack(planner: Planner, sums: Sums) -> np.ndarray:
+    """The row that packs the weights of sums, without their place."""
+    weights, tiles = sums.weights, []
+    for first, rows in tiles_of(sums.channels, tile_heights(pooled=sums.window == 4)):
+        # Their weights fill vectors.
+        inputs = LANES // gcd(LANES, rows * len(weights.kernel))
+        order = np.add.outer(weights.of_inputs(inputs), np.arange(rows) * weights.channel)
+        tiles.append((first, rows, planner.table(order), inputs))
+    return row(
+        records.K_PACK,
+        taps=len(weights.kernel),
+        positions=len(tiles),
+        strip_table=planner.table(tiles),
+        in_=sums.group_inputs,
+        x_group=weights.group,
+        x_channel=weights.channel,
+        x_row=weights.input,
+    )
 
 
 def phase_columns(planner: Planner, phases: list[Sums], weights: list[int]) -> dict[str, int]:

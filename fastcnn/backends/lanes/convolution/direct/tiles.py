@@ -8,8 +8,6 @@ differ in their tables only. The target decides which part of a tile is computed
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llvmlite import ir
-
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
     LANES,
@@ -185,13 +183,11 @@ def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:
 
 
 @tile(0)
-def gather_tile(at: Emitter, P, T, t0, Y, y0) -> None:
-    """Gather 16 floats at the indices of a table; -1 is a zero."""
+def gather_tile(at: Emitter, P, p0, T, t0, Y, y0) -> None:
+    """Gather 16 floats at the offsets of a table from ``p0`` on."""
     builder, made = at.builder, constant(0.0)
     for lane in range(LANES):
-        place = at.table(T, at.offset(t0, lane, 1))
-        missing = builder.icmp_signed("<", place, at.index(0))
-        number = builder.load(at.pointer(P, builder.select(missing, at.index(0), place)))
-        number = builder.select(missing, ir.Constant(number.type, 0.0), number)
+        place = builder.add(p0, at.table(T, at.offset(t0, lane, 1)))
+        number = builder.load(at.pointer(P, place))
         made = builder.insert_element(made, number, at.index(lane))
     at.store(made, Y, y0)

@@ -272,11 +272,17 @@ def winograd1d_reduce(A, G, r, blocks, worker, part, parts):
         i = unit * LANES
         e = r[L.EXTRA] + i
         weight_gradient_of_points(width, A, e, r[L.IN], sums, r[L.EXTRA_BLOCK], A, spare)
+        piece, row = i % pieces, i // pieces
+        phase, row = row % along, row // along
         for lane in range(min(LANES, r[L.IN] - i)):
-            row, piece = (i + lane) // pieces, (i + lane) % pieces
-            row, phase = row // along, row % along
-            columns = (r[L.OUT] - phase + along - 1) // along
-            target = r[L.W] + row * r[L.OUT] + phase + along * piece * OUTPUTS
-            count = OUTPUTS if piece + 1 < pieces else columns - piece * OUTPUTS
-            for k in range(count):
-                G[target + along * k] = A[spare + k * LANES + lane]
+            k, column = 0, phase + along * piece * OUTPUTS
+            end = r[L.OUT] if piece + 1 == pieces else column + along * OUTPUTS
+            while column < end:
+                G[r[L.W] + row * r[L.OUT] + column] = A[spare + k * LANES + lane]
+                k, column = k + 1, column + along
+            # Divisions for each lane would take longer than the sums.
+            piece += 1
+            if piece == pieces:
+                piece, phase = 0, phase + 1
+                if phase == along:
+                    phase, row = 0, row + 1
