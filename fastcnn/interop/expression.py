@@ -1,10 +1,14 @@
 """Formulas of element-wise operations as text, in C, in JavaScript or for numpy."""
 
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from fastcnn.errors import ConfigurationError
 
 
 def c_number(value: float) -> str:
@@ -95,18 +99,46 @@ class Expression:
     text: str
     dialect: Dialect
 
-    #: Makes numpy's numbers defer operators to this class.
-    __array_ufunc__ = None
-
     __add__, __radd__ = _operator("({0} + {1})"), _operator("({1} + {0})")
     __sub__, __rsub__ = _operator("({0} - {1})"), _operator("({1} - {0})")
     __mul__, __rmul__ = _operator("({0} * {1})"), _operator("({1} * {0})")
     __truediv__, __rtruediv__ = _operator("({0} / {1})"), _operator("({1} / {0})")
-    __le__, __lt__ = _operator("{0} <= {1}"), _operator("{0} < {1}")
-    __ge__, __gt__ = _operator("{0} >= {1}"), _operator("{0} > {1}")
+    __le__, __lt__ = _operator("({0} <= {1})"), _operator("({0} < {1})")
+    __ge__, __gt__ = _operator("({0} >= {1})"), _operator("({0} > {1})")
+    __eq__, __ne__ = _operator("({0} == {1})"), _operator("({0} != {1})")  # type: ignore[assignment]
+    __and__, __or__, __xor__ = map(_operator, ("({0} & {1})", "({0} | {1})", "({0} ^ {1})"))
 
     def __neg__(self) -> "Expression":
         return self._with(f"(-{self.text})")
+
+    def __invert__(self) -> "Expression":
+        return self._with(f"({self.text} ^ 1)")
+
+    def __abs__(self) -> "Expression":
+        return self.elementary("absolute", [self])
+
+    def __pow__(self, power: int) -> "Expression":
+        factors = [self.text] * abs(power) or [self.dialect.number(1.0)]
+        product = self._with(f"({' * '.join(factors)})")
+        return 1.0 / product if power < 0 else product
+
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any) -> "Expression":
+        return self.__array_function__(function, (), inputs, {})
+
+    def __array_function__(
+        self, function: Any, types: Any, inputs: Sequence[Any], options: Mapping[str, Any]
+    ) -> "Expression":
+        """numpy's functions of formulas, and operators between its numbers and expressions."""
+        # Numbers of Python leave operators to expressions.
+        values = [each if isinstance(each, Expression) else float(each) for each in inputs]
+        name = function.__name__
+        if not options and function is getattr(np, name, None):
+            if name in self.dialect.functions:
+                return self.elementary(name, values)
+            if function in OF_NUMPY:
+                made: Expression = OF_NUMPY[function](*values)
+                return made
+        raise ConfigurationError(f"files for export have no {name} of numpy")
 
     def elementary(self, name: str, arguments: Sequence["Expression | float"]) -> "Expression":
         """A function of :mod:`fastcnn.codegen.elementary`, of which this is an argument."""
@@ -119,3 +151,19 @@ class Expression:
         if isinstance(value, Expression):
             return value.text
         return self.dialect.number(float(value))
+
+
+#: numpy's functions of formulas that are not elementary, and those of its operators.
+OF_NUMPY: dict[Any, Callable[..., Any]] = {
+    np.square: lambda x: x * x,
+    np.sign: lambda x: np.where(x > 0.0, 1.0, np.where(x < 0.0, -1.0, x)),
+    np.clip: lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    np.add: operator.add,
+    np.subtract: operator.sub,
+    np.multiply: operator.mul,
+    np.divide: operator.truediv,
+    np.less: operator.lt,
+    np.less_equal: operator.le,
+    np.greater: operator.gt,
+    np.greater_equal: operator.ge,
+}

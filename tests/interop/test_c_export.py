@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn import kernel
 from fastcnn import layers as nn
 from fastcnn.data import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError
@@ -261,6 +262,41 @@ def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
                 best, got = call(function, sample, len(want))
                 np.testing.assert_allclose(got, want, atol=1e-5, err_msg=name)
                 assert got[best] == got.max()
+
+
+def odd(x: Any, a: float = 0.5) -> Any:
+    either = np.where((x > -1.0) & ~(x == 0.25) | (x != x), x**3, np.clip(x, -3.0, 2.0))
+    drop = np.exp(-abs(x)) * (x > a) + np.float64(0.5) * x / (1.0 + x**-2)
+    return either + drop + np.square(x) * np.sign(x) + np.minimum(x, 1.5) + kernel.sigmoid(x)
+
+
+def odd_slope(x: Any, a: float = 0.5) -> Any:
+    inside = np.where((x > -3.0) & (x < 2.0), 1.0, 0.0)
+    either, square = np.where((x > -1.0) & ~(x == 0.25), 3.0 * x**2, inside), x * x
+    drop = -np.sign(x) * np.exp(-abs(x)) * (x > a)
+    drop = drop + 0.5 * (square * square + 3.0 * square) / (1.0 + square) ** 2
+    s = kernel.sigmoid(x)
+    return either + drop + 2.0 * np.abs(x) + (x < 1.5) * 1.0 + s * (1.0 - s)
+
+
+@needs_gcc
+@pytest.mark.usefixtures("own_kernels")
+def test_own_activations_may_use_all_that_formulas_may(tmp_path: Path) -> None:
+    own = kernel.activation("Odd", odd, odd_slope)
+    model = nn.Sequential(nn.Linear(4, 5, seed=0), own(0.3), input_shape=(4,))
+    source, _ = written(tmp_path, {"own": model})
+    functions = library(source, "-O1")
+    samples = 3.0 * samples_for(model, np.float32, 0) - 1.5
+    expected = model.predict_proba(samples)
+    for sample, want in zip(samples, expected, strict=True):
+        np.testing.assert_allclose(call(functions.f_own, sample, 5)[1], want, atol=1e-5)
+    names: dict[str, Any] = {}
+    export_numpy(model, tmp_path / "own.py")
+    exec((tmp_path / "own.py").read_text(), names)
+    np.testing.assert_allclose(names["predict"](samples), expected, atol=1e-5)
+    wave = kernel.activation("Wave", lambda x: np.sin(x), lambda x: np.cos(x))
+    with pytest.raises(ConfigurationError, match="files for export have no sin of numpy"):
+        export_c(nn.Sequential(wave(), input_shape=(4,)), tmp_path / "wave.h")
 
 
 @needs_gcc
