@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.graph import Node
 from fastcnn.errors import ConfigurationError
+from fastcnn.operations import Elementwise
 
 
 def c_number(value: float) -> str:
@@ -112,13 +114,16 @@ class Expression:
         return self._with(f"(-{self.text})")
 
     def __invert__(self) -> "Expression":
-        return self._with(f"({self.text} ^ 1)")
+        return self._with(f"({self.text} == 0)")
+
+    def __bool__(self) -> bool:
+        raise TypeError("a formula for export must use where, minimum or maximum for each element")
 
     def __abs__(self) -> "Expression":
         return self.elementary("absolute", [self])
 
     def __pow__(self, power: int) -> "Expression":
-        factors = [self.text] * abs(power) or [self.dialect.number(1.0)]
+        factors = [self.text] * operator.index(abs(power)) or [self.dialect.number(1.0)]
         product = self._with(f"({' * '.join(factors)})")
         return 1.0 / product if power < 0 else product
 
@@ -138,7 +143,7 @@ class Expression:
             if function in OF_NUMPY:
                 made: Expression = OF_NUMPY[function](*values)
                 return made
-        raise ConfigurationError(f"files for export have no {name} of numpy")
+        raise TypeError(f"files for export have no {name} of numpy")
 
     def elementary(self, name: str, arguments: Sequence["Expression | float"]) -> "Expression":
         """A function of :mod:`fastcnn.codegen.elementary`, of which this is an argument."""
@@ -151,6 +156,16 @@ class Expression:
         if isinstance(value, Expression):
             return value.text
         return self.dialect.number(float(value))
+
+
+def text_of(record: Elementwise, node: Node, values: Sequence[Expression]) -> str:
+    """The formula of a node of element-wise operations, with its input and parameters."""
+    formula, numbers = record.formula_of(node.arguments)
+    try:
+        text: str = formula.value(*values, *numbers).text
+    except TypeError as error:  # a user's formula may do more than an Expression can
+        raise ConfigurationError(f"layer {node.name!r} cannot be exported: {error}") from None
+    return text
 
 
 #: numpy's functions of formulas that are not elementary, and those of its operators.

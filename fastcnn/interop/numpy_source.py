@@ -13,7 +13,7 @@ import fastcnn
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write, expanded
-from fastcnn.interop.expression import NUMPY, Expression
+from fastcnn.interop.expression import NUMPY, Expression, text_of
 from fastcnn.interop.inference_plan import (
     Plan,
     Step,
@@ -253,13 +253,12 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
 
     record = OPERATIONS[kind]
     if isinstance(record, Elementwise):
-        formula, numbers = record.formula_of(a)
         values = [Expression(x, NUMPY)]
         for name in record.parameters:
             key = node.parameters[name]
             shaped = _by_channel(plan.state[key], node)
             values.append(Expression(constant(key, shaped), NUMPY))
-        return formula.value(*values, *numbers).text
+        return text_of(record, node, values)
     match kind:
         case "add" | "subtract" | "multiply":
             return {"add": " + ", "subtract": " - ", "multiply": " * "}[kind].join(inputs)

@@ -266,7 +266,7 @@ def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
 
 def odd(x: Any, a: float = 0.5) -> Any:
     either = np.where((x > -1.0) & ~(x == 0.25) | (x != x), x**3, np.clip(x, -3.0, 2.0))
-    drop = np.exp(-abs(x)) * (x > a) + np.float64(0.5) * x / (1.0 + x**-2)
+    drop = np.exp(-abs(x)) * ~(x <= a) + np.float64(0.5) * x / (1.0 + x**-2)
     return either + drop + np.square(x) * np.sign(x) + np.minimum(x, 1.5) + kernel.sigmoid(x)
 
 
@@ -293,10 +293,17 @@ def test_own_activations_may_use_all_that_formulas_may(tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     export_numpy(model, tmp_path / "own.py")
     exec((tmp_path / "own.py").read_text(), names)
-    np.testing.assert_allclose(names["predict"](samples), expected, atol=1e-5)
-    wave = kernel.activation("Wave", lambda x: np.sin(x), lambda x: np.cos(x))
-    with pytest.raises(ConfigurationError, match="files for export have no sin of numpy"):
-        export_c(nn.Sequential(wave(), input_shape=(4,)), tmp_path / "wave.h")
+    found = names["predict"](samples)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.dtype == np.float32
+    for value, slope, message in (
+        (lambda x: np.sin(x), lambda x: np.cos(x), "'0' .*: files for export have no sin of numpy"),
+        (lambda x: np.max((x, 0 * x), axis=0), lambda x: 1.0 * (x > 0), "use where, minimum or"),
+        (lambda x: (x * x) ** 1.5, lambda x: 3.0 * x * abs(x), "'float' object cannot be"),
+    ):
+        other = kernel.activation("Other", value, slope)
+        with pytest.raises(ConfigurationError, match=message):
+            export_c(nn.Sequential(other(), input_shape=(4,)), tmp_path / "other.h")
 
 
 @needs_gcc

@@ -16,7 +16,7 @@ from fastcnn.interop.c.functions import (
     sizes,
     table,
 )
-from fastcnn.interop.expression import C, Expression
+from fastcnn.interop.expression import C, Expression, text_of
 from fastcnn.interop.expression import c_number as number
 from fastcnn.interop.inference_plan import (
     Plan,
@@ -78,12 +78,11 @@ def _statements(plan: Plan, index: int, step: Step, constants: Constants) -> lis
 
     record = OPERATIONS[kind]
     if isinstance(record, Elementwise):
-        formula, numbers = record.formula_of(node.arguments)
         values = [Expression("x[i]", C)]
         for which in record.parameters:
             channels = len(plan.state[node.parameters[which]])
             values.append(Expression(f"{parameter(which)}[i / {step.size // channels}]", C))
-        return each(formula.value(*values, *numbers).text.replace("PREFIX", name))
+        return each(text_of(record, node, values).replace("PREFIX", name))
     if kind == "add":
         return each(" + ".join(["x[i]", *(f"({other})[i]" for other in others)]))
     if kind == "subtract":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.interop.expression import JAVASCRIPT, Expression
+from fastcnn.interop.expression import JAVASCRIPT, Expression, text_of
 from fastcnn.interop.inference_plan import (
     Plan,
     Step,
@@ -94,7 +94,6 @@ def _statements(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weig
 
     record = OPERATIONS[kind]
     if isinstance(record, Elementwise):
-        formula, numbers = record.formula_of(node.arguments)
         values = [Expression("x[i]", JAVASCRIPT)]
         arrays = [("x", x)]
         for which in record.parameters:
@@ -102,7 +101,7 @@ def _statements(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weig
             arrays.append((which, parameter(which)))
             at = f"{which}[Math.floor(i / {step.size // count})]"
             values.append(Expression(at, JAVASCRIPT))
-        return _each(arrays, y, formula.value(*values, *numbers).text)
+        return _each(arrays, y, text_of(record, node, values))
     if kind == "add":
         arrays = [(f"x{index}", name) for index, name in enumerate(inputs)]
         return _each(arrays, y, " + ".join(f"{name}[i]" for name, _ in arrays))
