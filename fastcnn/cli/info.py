@@ -80,6 +80,8 @@ def _table(title: str, rows: dict[str, str]) -> Table:
     return table
 
 
+#: What fastcnn keeps in the cache folder, in which a user may keep other files.
+CACHED = ("arrays", "cifar-*", "fashion_mnist", "kernels", "mnist", "unpacked")
 #: Optional packages: what needs them, and how to install them.
 OPTIONAL = {
     "onnx": ("ONNX files (export, import)", "pip install 'fastcnn[onnx]'"),
@@ -110,15 +112,15 @@ def _missing(to_compile: bool, mnist: str) -> dict[str, str]:
 
 
 def _parts(folder: Path) -> str:
-    """A folder, and how much is in each of its parts."""
+    """A folder, and how much fastcnn keeps in each of its parts."""
     parts = []
-    for part in sorted(folder.glob("*")):
+    for part in sorted(path for name in CACHED for path in folder.glob(name)):
         size = 0
         for path in (part, *part.rglob("*")):
             with suppress(OSError):  # another process may have removed it
                 size += path.stat().st_size
         parts.append(f"{part.name} {size / 1e6:,.1f} MB")
-    return f"{folder} ({', '.join(parts) or 'empty'}; may be deleted)"
+    return f"{folder} ({', '.join(parts)}; may be deleted)" if parts else f"{folder} (nothing yet)"
 
 
 def _size(block: tuple[int, int], whole: tuple[int, int]) -> str:

@@ -140,7 +140,8 @@ def test_info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path))
     (tmp_path / "unpacked").mkdir()
     (tmp_path / "unpacked" / "an archive").write_bytes(bytes(2_500_000))
-    (tmp_path / "cifar").write_bytes(bytes(1_000_000))
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(bytes(1_000_000))
+    (tmp_path / "photos").mkdir()
     output = " ".join(fastcnn("info").replace("│", " ").split())
     for part in (
         "lanes: instructions",
@@ -148,7 +149,7 @@ def test_info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "lanes: threads",
         "lanes: kernels",
         "BLAS",
-        "(cifar 1.0 MB, kernels 0.0 MB, unpacked 2.5 MB; may be deleted)",
+        "(cifar-10-binary.tar.gz 1.0 MB, kernels 0.0 MB, unpacked 2.5 MB; may be deleted)",
     ):
         assert part in output
 
