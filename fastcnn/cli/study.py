@@ -68,7 +68,7 @@ def study(
             progress.update(f"{left[0]} ..." if left else "")
 
         def tell_of_runs(done: int, total: int) -> None:
-            words = f"{left[0]}: {done} of {counted(total, 'training')}"
+            words = f"{left[0]}: {done} of {counted(total, 'run')}"
             if console.is_terminal:
                 progress.update(words)
             elif 4 * done // total > 4 * (done - 1) // total:
