@@ -59,8 +59,8 @@ def shape_hint(shape: Shape, expected: Shape | None) -> str:
     """How to give an array of samples the expected shape of each; empty if that is not clear."""
     if shape == expected:
         return "; a single sample needs a batch dimension: x[None]"
-    if (1, *shape[1:]) == expected:
-        return "; add the channel dimension: x[:, None]"
+    if shape and (1, *shape[1:]) == expected:  # or a single sample of several channels
+        return f"; if these are {shape[0]} samples, add the channel dimension: x[:, None]"
     if (*shape[3:], *shape[1:3]) == expected:
         return "; the channels must come first: x.transpose(0, 3, 1, 2)"
     return ""
