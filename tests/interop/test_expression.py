@@ -16,4 +16,4 @@ def test_every_function_has_a_text(dialect: Dialect) -> None:
 def test_an_expression_reads_like_the_formula() -> None:
     x = Expression("x", C)
     made = elementary.where(x <= 0.0, 0.5 * elementary.expm1(x), 1.0 - x / 3.0)
-    assert made.text == "(x <= 0.0f ? (0.5f * expm1f(x)) : (1.0f - (x / 3.0f)))"
+    assert made.text == "((x <= 0.0f) ? (0.5f * expm1f(x)) : (1.0f - (x / 3.0f)))"
