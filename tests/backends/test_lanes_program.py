@@ -66,6 +66,16 @@ def test_bytes_of_pooling_and_elements() -> None:
     assert found["1: max pooling"] == Cost(16 * 48 * 8, VECTOR * 243, VECTOR * 2 * 48)
 
 
+def test_no_row_packs_weights_of_phases_without_any() -> None:
+    """Most pixels of a strided convolution's input have no gradient."""
+    model = Sequential(
+        Conv2d(1, 2, 1), Conv2d(2, 4, 1, stride=2), Flatten(), Linear(36, 2), input_shape=(1, 5, 5)
+    )
+    with conv_algorithm("direct"):
+        program = fastcnn.plan(model, 16, threads=1)
+    assert program.names.count("1: pack weights") == 2
+
+
 def test_description() -> None:
     model = Sequential(
         {"c": Conv2d(1, 4, 3), "f": Flatten(), "fc": Linear(64, 10)}, input_shape=(1, 6, 6)

@@ -32,14 +32,13 @@ FITS_CACHE = 96 * 1024
 
 
 class Weights(NamedTuple):
-    """Offsets of the weights of sums in a layer's.
+    """Where the weights of sums are among those of a layer."""
 
-    From one group, one channel of Y and one of X to the next; and those of a channel of X.
-    """
-
+    #: Offsets from one group, one channel of Y and one of X to the next.
     group: int
     channel: int
     input: int
+    #: Offsets of the weights of a channel of X.
     kernel: np.ndarray
 
     def of_inputs(self, inputs: int) -> np.ndarray:
@@ -130,6 +129,8 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
     before = np.cumsum([0, *(channels * len(sums.taps) for sums in phases)]).tolist()
     packed = planner.allocate(g.groups * before[-1] + LANES)
     for sums, place in zip(phases, before, strict=False):
+        if not sums.taps.size:
+            continue
         values = _pack(planner, sums)
         values[L.W], values[L.X] = packed + place, weight
         values[L.GROUPS], values[L.OUT] = g.groups, before[-1]
