@@ -93,8 +93,8 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
             for c in range(c0, c0 + made):
                 bias = P, r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
                 for t in range(taken):
-                    s, inside = sums + (c - c0) * SUMS + t * LANES, ypix[p0 + t]
-                    y, m = y0 + c * r[L.Y_CHANNEL] + inside, m0 + c * r[L.Y_CHANNEL] + inside
+                    s, place = sums + (c - c0) * SUMS + t * LANES, c * r[L.Y_CHANNEL] + ypix[p0 + t]
+                    y, m = y0 + place, m0 + place
                     met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
                     inside = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1], spare
                     to = A, y, r[L.Y_ROW], spacing
